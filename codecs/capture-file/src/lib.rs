@@ -1,0 +1,1 @@
+//! Packet captures to TCP segments and back: pcap, pcapng, link, IP and TCP headers.

@@ -1,0 +1,1 @@
+//! Jepsen's history notation: a pull scanner over bytes, and a writer.
