@@ -1,1 +1,3 @@
+//! The tool: everything it does is in the library.
+
 fn main() {}

@@ -1,0 +1,3 @@
+//! Speaks Kafka, one attempt at a time; producer id, epoch and sequence are arguments.
+//!
+//! Never: retries, caches or downgrades silently.

@@ -1,0 +1,17 @@
+//! What happened: operations, and the bytes they were made of.
+//!
+//! * [`event`]: one invocation or completion of an operation, as the recorder writes it.
+//! * [`columns`]: a whole operation history in columns, as the checker reads it.
+//! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
+//! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
+//!
+//! Never: judges; opens a file or a socket.
+
+pub mod columns;
+pub mod event;
+pub mod outcome;
+pub mod tap;
+
+pub use columns::{History, KeyId, MopRef, Value};
+pub use event::{Event, EventType, Function, Mop, Process};
+pub use tap::{Connection, Direction, Tap};

@@ -1,0 +1,3 @@
+//! Producer and consumer as applications have them, with a stated retry policy.
+//!
+//! Never: hides an attempt.

@@ -1,0 +1,3 @@
+//! Verdicts for people and machines.
+//!
+//! Never: computes a verdict.

@@ -1,0 +1,3 @@
+//! Programs of operations that make anomalies visible.
+//!
+//! Never: knows the faults.
