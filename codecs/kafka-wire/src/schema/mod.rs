@@ -1,10 +1,14 @@
-//! Placeholder head, replaced by its owner.
-use crate::api::ApiKey;
-/// Request header version of an API and version, absent where the table does not know it.
-pub fn request_header_version(_: ApiKey, _: i16) -> Option<i16> {
-    None
-}
-/// Response header version.
-pub fn response_header_version(_: ApiKey, _: i16) -> Option<i16> {
-    None
-}
+//! Turns Kafka's own message definitions into a table, and the table into readers and writers of
+//! any body of any version.
+//!
+//! * [`table`]: the messages, their versions and headers, from `messages.txt`.
+//!
+//! Never: allocates by a declared count, recurses by what the bytes say, knows what a field means.
+
+pub mod table;
+
+pub use table::{
+    Definition, Direction, FieldDefinition, FieldKind, Message, VersionRange, data_message,
+    is_flexible, latest_stable, message, messages, request_header_version, response_header_version,
+    versions,
+};
