@@ -42,6 +42,10 @@ pub trait Tap: Send + Sync {
     fn action(&self, connection: Connection, direction: Direction, time_ns: u64, action: &str);
     /// It was closed; `by` is whose end closed first.
     fn closed(&self, connection: Connection, by: Direction, time_ns: u64);
+    /// It was reset; `by` is whose end did it.
+    fn reset(&self, connection: Connection, by: Direction, time_ns: u64) {
+        self.closed(connection, by, time_ns);
+    }
 }
 
 /// Takes nothing.
