@@ -44,6 +44,13 @@ pub enum DecodeErrorKind {
     },
     /// A declared count that the bytes cannot hold.
     CountImpossible(i64),
+    /// A number in one place that disagrees with what the rest of the bytes say.
+    Mismatch {
+        /// What the field says.
+        stated: i64,
+        /// What the bytes add up to.
+        found: i64,
+    },
     /// Compressed data that does not decompress, or to more than the limit.
     Compression(&'static str),
     /// The message or version is not in the table.
@@ -80,6 +87,7 @@ impl fmt::Display for DecodeErrorKind {
                 write!(f, "checksum {stored:08x} stored, {computed:08x} computed")
             }
             Self::CountImpossible(n) => write!(f, "count {n} cannot fit in the bytes left"),
+            Self::Mismatch { stated, found } => write!(f, "{stated} stated, {found} found"),
             Self::Compression(what) => write!(f, "compressed data: {what}"),
             Self::UnknownMessage => write!(f, "message or version not in the schema table"),
             Self::TooLargeInMemory { bytes } => {
