@@ -1,3 +1,27 @@
-//! Producer and consumer as applications have them, with a stated retry policy.
+//! Producer and consumer as applications have them, on one wire client.
 //!
-//! Never: hides an attempt.
+//! * [`cluster`]: what all processes of a run share: addresses, metadata, versions, topics.
+//! * [`producer`]: batches, several requests in flight, retries with the same sequences,
+//!   transactions of version 1 and 2.
+//! * [`consumer`]: assignment by hand or by group, fetch sessions, positions, committed offsets.
+//! * [`policy`]: the stated retry policy.
+//! * [`attempt`]: every request made, with what came of it.
+//!
+//! What an error makes a client do is what the Java client and franz-go do; what an attempt means
+//! is decided in `history/outcome.rs` alone.
+//!
+//! Never: hides an attempt; says that something happened or did not when that is in doubt.
+
+pub mod attempt;
+pub mod cluster;
+pub mod consumer;
+pub mod policy;
+pub mod producer;
+mod trouble;
+
+pub use attempt::{Attempt, Came};
+pub use cluster::{Cluster, ClusterConfig};
+pub use consumer::{AutoOffsetReset, Consumer, ConsumerConfig, PollReport, Start};
+pub use policy::RetryPolicy;
+pub use producer::{Producer, ProducerConfig, Record, SendId, SendReport, TxnReport};
+pub use trouble::{OpenFailed, Trouble};
