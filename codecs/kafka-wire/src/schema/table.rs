@@ -9,6 +9,7 @@
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
 
+use super::layout::Layout;
 use crate::api::ApiKey;
 
 /// The file the generator in `examples/schema_table.rs` writes.
@@ -163,6 +164,8 @@ pub struct Message {
     flexible_since: Option<i16>,
     listeners: &'static str,
     definitions: Vec<Definition>,
+    /// By version, each made at first use.
+    layouts: Box<[OnceLock<Option<Box<Layout>>>]>,
 }
 
 impl Message {
@@ -222,6 +225,14 @@ impl Message {
         self.definitions.iter().find(|d| d.versions.contains(version))
     }
 
+    /// Which field follows which in the version, absent where the table does not know it.
+    #[must_use]
+    pub fn layout(&'static self, version: i16) -> Option<&'static Layout> {
+        let index = usize::try_from(version.checked_sub(self.versions.min)?).ok()?;
+        let layout = self.layouts.get(index)?;
+        layout.get_or_init(|| Layout::compile(self, version).map(Box::new)).as_deref()
+    }
+
     /// Every definition, newest first.
     #[must_use]
     pub fn definitions(&self) -> &[Definition] {
@@ -257,7 +268,9 @@ impl Table {
                 table.message(line);
             }
         }
-        for (index, message) in table.messages.iter().enumerate() {
+        for (index, message) in table.messages.iter_mut().enumerate() {
+            let VersionRange { min, max } = message.versions;
+            message.layouts = (min..=max).map(|_| OnceLock::new()).collect();
             let (Some(key), Some(direction)) = (message.api_key, message.direction) else {
                 continue;
             };
@@ -309,6 +322,7 @@ impl Table {
                 flexible_since: definition.flexible_since,
                 listeners,
                 definitions: vec![definition],
+                layouts: Box::default(),
             }),
         }
     }
