@@ -1,5 +1,7 @@
 //! Packet captures to TCP segments and back.
 //!
+//! * [`read`]: a pcap or pcapng file, compressed or not, to its [`packet`]s.
+//! * [`segment`]: a packet to the TCP segment it carries; [`fragment`]s of IP packets put together.
 //! * [`conversation`]: the bytes of a connection to Ethernet, IP and TCP frames.
 //! * [`write`](mod@write): frames to the blocks of a pcapng file.
 //!
@@ -7,7 +9,18 @@
 //! bytes of the file do not yet justify.
 
 pub mod conversation;
+pub mod fragment;
+pub mod packet;
+mod pcap;
+pub mod pcapng;
+pub mod read;
+pub mod segment;
+mod window;
 pub mod write;
+
+pub use packet::{Damage, DamageKind, Packet};
+pub use read::CaptureReader;
+pub use window::Compression;
 
 /// One of the two ends of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
