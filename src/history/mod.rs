@@ -2,14 +2,18 @@
 //!
 //! * [`event`]: one invocation or completion of an operation, as the recorder writes it.
 //! * [`columns`]: a whole operation history in columns, as the checker reads it.
+//! * [`observation`]: what is odd about a history, though it could be read.
 //! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
+//! * [`read`]: columns out of the text of a history, in EDN or JSON lines.
 //! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
 //!
 //! Never: judges; opens a file or a socket.
 
 pub mod columns;
 pub mod event;
+pub mod observation;
 pub mod outcome;
+pub mod read;
 pub mod tap;
 
 pub use columns::{History, KeyId, MopRef, Value};
