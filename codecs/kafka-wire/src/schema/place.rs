@@ -71,6 +71,12 @@ impl<'w> Place<'w> {
         tagged.map(|frame| (frame.start, frame.element_start))
     }
 
+    /// The count of the array whose element it is: where it stands in the bytes, and how many.
+    pub(super) fn array(&self) -> Option<(Range<usize>, u32)> {
+        let frame = self.frames.last().filter(|frame| frame.kind == Kind::Array)?;
+        Some((frame.start..frame.outer, frame.count))
+    }
+
     /// The path, which is text only when written: `topics[2].partitions[0].records`.
     #[must_use]
     pub fn path(&self) -> Path<'w> {
@@ -134,7 +140,8 @@ pub(super) struct Frame {
     pub(super) start: usize,
     /// Where the element at hand began; of a tagged field, its value.
     pub(super) element_start: usize,
-    /// Where the bytes end once it is left; of a list of tags, the last tag plus one.
+    /// Where the bytes end once it is left; of a list of tags, the last tag plus
+    /// one; of an array, where its count ends.
     pub(super) outer: usize,
 }
 

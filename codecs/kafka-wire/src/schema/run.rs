@@ -48,6 +48,7 @@ pub(super) fn run<'b, V: Visitor<'b>, const STRICT: bool>(
         end: body.len(),
         pc: 0,
         decoded_bytes: u64::from(layout.memory),
+        long_varints: 0,
         odd: None,
     };
     let end = loop {
@@ -67,6 +68,7 @@ pub(super) fn run<'b, V: Visitor<'b>, const STRICT: bool>(
         odd: machine.odd,
         interrupted,
         decoded_bytes: machine.decoded_bytes,
+        long_varints: machine.long_varints,
     }
 }
 
@@ -83,6 +85,7 @@ struct Machine<'w, 'b, const STRICT: bool> {
     end: usize,
     pc: usize,
     decoded_bytes: u64,
+    long_varints: u64,
     odd: Option<DecodeError>,
 }
 
@@ -219,6 +222,7 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
             value |= u32::from(byte & 0x7f) << (7 * i);
             if byte < 0x80 {
                 self.at += i + 1;
+                self.long_varints += u64::from(byte == 0 || i == 4 && byte > 0x0f);
                 return Ok(value);
             }
         }
@@ -277,7 +281,7 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
             return Ok(());
         }
         let frame = self.frame(Kind::Array, op, start);
-        self.enter(Frame { count, ..frame });
+        self.enter(Frame { count, outer: self.at, ..frame });
         self.element_begin(visitor)
     }
 

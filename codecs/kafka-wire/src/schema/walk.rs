@@ -127,6 +127,8 @@ pub struct Walked {
     pub interrupted: bool,
     /// Bytes of memory a typed decode of what was walked takes.
     pub decoded_bytes: u64,
+    /// Variable-length integers in more bytes than they need, which readers accept.
+    pub long_varints: u64,
 }
 
 impl Walked {
