@@ -3,6 +3,7 @@
 //!
 //! * [`cluster`]: the trait every system under test has, and how one is brought up and torn down.
 //! * [`kafka`]: real Apache Kafka on this machine, from Maven or from an unpacked release.
+//! * [`embedded`]: the reference broker in this process.
 //! * [`external`]: a cluster that already runs.
 //! * [`facts`]: what a cluster says of itself: version, finalized features.
 //! * [`probe`]: the few questions that tell whether a cluster is ready.
@@ -11,6 +12,7 @@
 //! Never: knows the workload.
 
 pub mod cluster;
+pub mod embedded;
 pub mod error;
 pub mod external;
 pub mod facts;

@@ -1,0 +1,56 @@
+//! What the broker does without being asked: writes markers, ends what is open for too long.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cluster::Cluster;
+use super::log::Marker;
+use super::node::Shared;
+
+/// Works until its task is dropped.
+pub(super) async fn work(shared: Arc<Shared>) {
+    let scan_ns = shared.config.transaction_scan_interval_ms.max(1).saturating_mul(1_000_000);
+    let mut next_scan = shared.clock.now_ns().saturating_add(scan_ns);
+    loop {
+        if shared.lock().transactions.has_decided() {
+            pause_before_markers(&shared).await;
+            write_markers(&mut shared.lock(), shared.clock.unix_ms());
+        }
+        let now = shared.clock.now_ns();
+        if now >= next_scan {
+            shared.lock().transactions.expire(shared.clock.unix_ms());
+            next_scan = now.saturating_add(scan_ns);
+            continue;
+        }
+        let until = Duration::from_nanos(next_scan - now);
+        tokio::select! {
+            () = shared.work.notified() => {}
+            () = tokio::time::sleep(until) => {}
+        }
+    }
+}
+
+/// EndTxn is answered before its markers are written.
+async fn pause_before_markers(shared: &Shared) {
+    match shared.config.marker_delay_ms {
+        0 => tokio::task::yield_now().await,
+        delay_ms => tokio::time::sleep(Duration::from_millis(delay_ms)).await,
+    }
+}
+
+/// Writes the markers of every decided transaction.
+pub(super) fn write_markers(cluster: &mut Cluster, now_ms: i64) {
+    while let Some((id, ending)) = cluster.transactions.next_decided() {
+        let marker = Marker {
+            producer_id: ending.producer_id,
+            producer_epoch: ending.producer_epoch,
+            commit: ending.commit,
+            coordinator_epoch: 0,
+            timestamp: now_ms,
+        };
+        for &key in &ending.partitions {
+            cluster.append_marker(key, &marker);
+        }
+        cluster.transactions.complete(&id, now_ms);
+    }
+}
