@@ -1,3 +1,42 @@
 //! What must not have happened: history in, verdict and witnesses out.
 //!
-//! Never: sees a socket, a clock.
+//! * [`anomaly`]: the table of everything that is looked for.
+//! * [`Expectation`]: what a history is held to.
+//! * [`check`]: the judgement of an operation history, [`Verdict`].
+//! * [`explain`]: cycles as words and pictures.
+//!
+//! Never: sees a socket, a clock; lets a limit of time, memory or cases decide a verdict.
+
+pub mod anomaly;
+mod expectation;
+pub mod explain;
+mod graph;
+mod queue;
+mod stats;
+mod threads;
+mod verdict;
+
+use std::thread::available_parallelism;
+
+pub use expectation::{ConsistencyModel, Expectation, Isolation, SubVia, Workload, World};
+pub use verdict::{
+    Case, Elapsed, ExchangeName, Found, Group, Lag, Outcomes, Stats, Validity, Verdict, WireStats,
+};
+
+use crate::history::History;
+
+/// Judges a history. The verdict does not depend on how many processors there are.
+#[must_use]
+pub fn check(history: &History, expected: &Expectation) -> Verdict {
+    check_on(available_parallelism().map_or(1, usize::from), history, expected)
+}
+
+/// The same on so many threads.
+#[must_use]
+pub fn check_on(threads: usize, history: &History, expected: &Expectation) -> Verdict {
+    let mut stats = stats::of(history);
+    let outcome = queue::check(history, expected, threads);
+    stats.worst_realtime_lag = outcome.worst_realtime_lag;
+    let judged = expected.world == World::Closed || stats.outcomes.operations > 0;
+    Verdict::new(outcome.anomalies, stats, outcome.observations, judged)
+}

@@ -1,0 +1,131 @@
+//! Counts the cycles of a whole history, type by type, and keeps the components whose cycles
+//! will be shown.
+
+use rustc_hash::FxHashMap;
+
+use super::rows::{Graph, RawEdge};
+use super::tarjan::components;
+use super::timeline::Timeline;
+use super::types::{find, implies};
+use super::window::Windows;
+use crate::checker::anomaly::Anomaly;
+use crate::checker::threads::fold;
+
+/// What was found of one type.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Count {
+    /// How many components (of the edges the type allows) contain one.
+    pub(crate) components: u64,
+    /// Whether some component of the whole graph has one and none that implies it.
+    pub(crate) is_told: bool,
+    /// Components to look for examples in, the smallest first.
+    pub(crate) parts: Vec<Graph>,
+}
+
+/// What a census is taken of.
+pub(crate) struct Census<'a> {
+    /// The order of operations.
+    pub(crate) timeline: &'a Timeline,
+    /// Where cycles may be.
+    pub(crate) windows: &'a Windows,
+    /// The types to look for, those that imply others first.
+    pub(crate) types: &'a [&'static Anomaly],
+    /// The kinds of edges that make up the whole graph.
+    pub(crate) mask: u8,
+    /// Whether the place takes part in realtime order.
+    pub(crate) realtime: &'a (dyn Fn(u32) -> bool + Sync),
+    /// How many parts to keep of each type.
+    pub(crate) parts_max: usize,
+}
+
+impl Census<'_> {
+    /// Takes it. `edges` are those within each group of windows, between places.
+    pub(crate) fn take(&self, edges: Vec<Vec<RawEdge>>, threads: usize) -> Vec<Count> {
+        let edges: Vec<_> = edges.into_iter().map(|e| std::sync::Mutex::new(e)).collect();
+        let shards = self.windows.shards();
+        let start = || Vec::<(usize, Vec<Count>)>::new();
+        let parts = fold(threads, shards.len(), start, |done, shard| {
+            let mut mine = edges[shard].lock().expect("no holder of this lock panics");
+            let counts = self.shard(shards[shard], std::mem::take(&mut *mine));
+            done.push((shard, counts));
+        });
+        let mut parts: Vec<_> = parts.into_iter().flatten().collect();
+        parts.sort_by_key(|&(shard, _)| shard);
+        let mut total = vec![Count::default(); self.types.len()];
+        for (_, counts) in parts {
+            for (total, count) in total.iter_mut().zip(counts) {
+                total.components += count.components;
+                total.is_told |= count.is_told;
+                total.parts.extend(count.parts);
+                self.keep(&mut total.parts);
+            }
+        }
+        total
+    }
+
+    fn shard(&self, stretch: (u32, u32), edges: Vec<RawEdge>) -> Vec<Count> {
+        let graph = Graph::of_stretch(self.timeline, stretch, edges, self.realtime);
+        let whole = components(&graph, self.mask);
+        let mut group = FxHashMap::default();
+        let mut cyclic: Vec<u32> = Vec::new();
+        for members in whole.cyclic() {
+            cyclic.extend(members);
+        }
+        if cyclic.is_empty() {
+            return vec![Count::default(); self.types.len()];
+        }
+        cyclic.sort_unstable();
+        // Edges between components are left behind: nothing that follows needs them.
+        let graph = graph.part_within(&cyclic, &whole.of);
+        for (vertex, &old) in (0u32..).zip(&cyclic) {
+            group.insert(vertex, whole.of[old as usize]);
+        }
+        self.classify(&graph, |vertex| group[&vertex])
+    }
+
+    /// `group` is the component of the whole graph that a vertex is in.
+    fn classify(&self, graph: &Graph, group: impl Fn(u32) -> u32) -> Vec<Count> {
+        let found: Vec<Vec<Vec<u32>>> = self
+            .types
+            .iter()
+            .map(|row| row.shape.map_or_else(Vec::new, |shape| find(graph, shape)))
+            .collect();
+        let mut present: FxHashMap<u32, u64> = FxHashMap::default();
+        for (place, sets) in found.iter().enumerate() {
+            for set in sets {
+                *present.entry(group(set[0])).or_default() |= 1 << place;
+            }
+        }
+        let count = |(place, mut sets): (usize, Vec<Vec<u32>>)| {
+            let components = sets.len() as u64;
+            sets.retain(|set| !self.is_implied(place, present[&group(set[0])]));
+            sets.sort_by_cached_key(|set| (set.len(), set.iter().min().copied()));
+            let is_told = !sets.is_empty();
+            let (front, back) = sets.split_at(sets.len().min(self.parts_max));
+            let chosen = front.iter().chain(back.last());
+            let parts = chosen.map(|set| graph.part(set)).collect();
+            Count { components, is_told, parts }
+        };
+        found.into_iter().enumerate().map(count).collect()
+    }
+
+    /// Whether a component that has the types in `present` has one that implies a type.
+    fn is_implied(&self, weak: usize, present: u64) -> bool {
+        (0..self.types.len()).any(|strong| {
+            let has = present & 1 << strong != 0;
+            let (Some(a), Some(b)) = (self.types[strong].shape, self.types[weak].shape) else {
+                return false;
+            };
+            has && strong != weak && implies(a, b)
+        })
+    }
+
+    fn keep(&self, parts: &mut Vec<Graph>) {
+        parts.sort_by_key(|part| (part.names.len(), part.names.first().copied()));
+        if parts.len() > self.parts_max + 1 {
+            let largest = parts.pop();
+            parts.truncate(self.parts_max);
+            parts.extend(largest);
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! Finds the stretches of time outside of which no cycle can be.
+//!
+//! A cycle that spans two moments comes back from the later to the earlier by edges that lead
+//! backward; so every moment between them is covered by one. Stretches covered by backward edges
+//! are the *windows*; edges from one window to another can be dropped.
+
+/// The backward edges seen so far, as far as windows need them.
+#[derive(Debug, Clone)]
+pub(crate) struct Backward {
+    /// For each place, the latest place from which an edge leads back to it.
+    from: Vec<u32>,
+}
+
+impl Backward {
+    /// None yet, among so many places.
+    pub(crate) fn new(len: usize) -> Self {
+        Self { from: vec![0; len] }
+    }
+
+    /// Adds an edge that leads from a later to an earlier place.
+    pub(crate) fn add(&mut self, from: u32, to: u32) {
+        let latest = &mut self.from[to as usize];
+        *latest = from.max(*latest);
+    }
+
+    /// Adds what another has seen.
+    pub(crate) fn merge(&mut self, other: Self) {
+        for (mine, theirs) in self.from.iter_mut().zip(other.from) {
+            *mine = theirs.max(*mine);
+        }
+    }
+
+    /// The windows.
+    pub(crate) fn windows(&self) -> Windows {
+        let mut end_of = vec![0; self.from.len()];
+        let mut shards: Vec<(u32, u32)> = Vec::new();
+        let mut first = 0;
+        while first < self.from.len() {
+            let mut end = first + 1;
+            let mut node = first;
+            while node < end {
+                end = end.max(self.from[node] as usize + 1);
+                node += 1;
+            }
+            if end > first + 1 {
+                end_of[first..end].fill(end as u32);
+                match shards.last_mut() {
+                    // Small windows are looked at together.
+                    Some((begin, last)) if end as u32 - *begin <= SHARD => *last = end as u32,
+                    _ => shards.push((first as u32, end as u32)),
+                }
+            }
+            first = end;
+        }
+        Windows { end_of, shards }
+    }
+}
+
+/// How many operations are looked at together at most, unless one window has more.
+const SHARD: u32 = 1 << 16;
+
+/// Stretches of time in which cycles may be.
+#[derive(Debug)]
+pub(crate) struct Windows {
+    /// Where the window of each place ends; 0 for a place in none.
+    end_of: Vec<u32>,
+    /// First place and end of each group of windows.
+    shards: Vec<(u32, u32)>,
+}
+
+impl Windows {
+    /// Groups of whole windows, in order.
+    pub(crate) fn shards(&self) -> &[(u32, u32)] {
+        &self.shards
+    }
+
+    /// The group in which an edge may be part of a cycle, if any.
+    pub(crate) fn shard(&self, from: u32, to: u32) -> Option<usize> {
+        let (low, high) = (from.min(to), from.max(to));
+        if high >= self.end_of[low as usize] {
+            return None;
+        }
+        Some(self.shards.partition_point(|&(first, _)| first <= low) - 1)
+    }
+
+    /// Whether a place is in a window.
+    pub(crate) fn contains(&self, node: u32) -> bool {
+        self.end_of[node as usize] != 0
+    }
+}

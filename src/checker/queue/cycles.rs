@@ -1,0 +1,244 @@
+//! Cycles among the operations of a queue history.
+//!
+//! Two graphs are looked at. The first is Jepsen's: write-write and write-read edges, and realtime
+//! order; what it has is judged. The second adds anti-dependencies and leaves time out; what it
+//! has is told and never bad (see [`edges`](super::edges) for why).
+//!
+//! Where a component has a type and another that implies it, only the stronger is told there, as
+//! Elle does. Process order is looked at only where realtime order is not known, that is for
+//! operations whose invocation the history lacks: everywhere else it is part of realtime order.
+
+use std::collections::BTreeMap;
+
+use super::edges::{self, Dependency};
+use super::{Analysis, Backwards, Examination, steps};
+use crate::checker::anomaly::{ANOMALIES, Anomaly, Bad, Rw};
+use crate::checker::expectation::Expectation;
+use crate::checker::graph::timeline::is_vertex;
+use crate::checker::graph::{Backward, Census, Count, PROCESS, RT, RW, RawEdge, WR, WW, witness};
+use crate::checker::threads::fold;
+use crate::checker::verdict::{Case, Found};
+
+/// What was found.
+pub(super) struct Cycles {
+    pub(super) anomalies: BTreeMap<String, Found>,
+    pub(super) observations: Vec<String>,
+}
+
+/// Looks for cycles of every type.
+pub(super) fn find(
+    analysis: &Analysis<'_>,
+    expected: &Expectation,
+    threads: usize,
+    backward: Backwards,
+) -> Cycles {
+    let mut search = Search {
+        analysis,
+        expected,
+        threads,
+        cycles: Cycles { anomalies: BTreeMap::new(), observations: Vec::new() },
+    };
+    let any_edge = search.judge(&backward.sends_and_polls);
+    search.tell(&backward.with_anti_dependencies);
+    if !any_edge {
+        let row = ANOMALIES.iter().find(|row| row.name == "empty-transaction-graph");
+        let bad = row.is_some_and(|row| row.is_bad(expected, false));
+        let explanation = "No value that was sent was polled by another operation, no two \
+            operations sent to one key, and none completed before another began. Nothing can be \
+            learned from such a history; a test that did nothing must not pass.";
+        let case = Case { explanation: explanation.into(), ..Case::default() };
+        let found = Found { count: 1, bad, cases: vec![case] };
+        search.cycles.anomalies.insert("empty-transaction-graph".into(), found);
+    }
+    search.cycles
+}
+
+struct Search<'a, 'h> {
+    analysis: &'a Analysis<'h>,
+    expected: &'a Expectation,
+    threads: usize,
+    cycles: Cycles,
+}
+
+impl Search<'_, '_> {
+    /// The graph without anti-dependencies. Says whether there is any edge at all.
+    fn judge(&mut self, backward: &Backward) -> bool {
+        let types = rows(|rw| rw == Rw::None);
+        let timeline = &self.analysis.timeline;
+        let windows = backward.windows();
+        let (mut edges, any) = self.edges(&windows, &[Dependency::Ww, Dependency::Wr]);
+        self.add_process_order(&windows, &mut edges);
+        let history = self.analysis.history;
+        let realtime = |node| is_vertex(&history.op(timeline.row(node) as usize));
+        let census = Census {
+            timeline,
+            windows: &windows,
+            types: &types,
+            mask: WW | WR | RT | PROCESS,
+            realtime: &realtime,
+            parts_max: self.parts_max(),
+        };
+        // A cycle that needs no write-write edge is no mere interleaving of writes.
+        let pure_edges: Vec<Vec<RawEdge>> = edges
+            .iter()
+            .map(|of_shard| of_shard.iter().filter(|edge| edge.2 & WW == 0).copied().collect())
+            .collect();
+        let counts = census.take(edges, self.threads);
+        let pure_mask = WR | RT | PROCESS;
+        let has_cycle = counts.iter().any(|count| count.components > 0);
+        let pure = if has_cycle && self.expected.ww_deps {
+            Census { mask: pure_mask, ..census }.take(pure_edges, self.threads)
+        } else {
+            vec![Count::default(); types.len()]
+        };
+        for ((row, count), pure) in types.into_iter().zip(counts).zip(pure) {
+            self.report(row, count, pure);
+        }
+        any || self.has_realtime_order()
+    }
+
+    /// The graph with anti-dependencies.
+    fn tell(&mut self, backward: &Backward) {
+        let types = rows(|rw| rw != Rw::None);
+        let windows = backward.windows();
+        let kinds = [Dependency::Ww, Dependency::Wr, Dependency::Rw];
+        let (edges, _) = self.edges(&windows, &kinds);
+        let census = Census {
+            timeline: &self.analysis.timeline,
+            windows: &windows,
+            types: &types,
+            mask: WW | WR | RW,
+            realtime: &|_| false,
+            parts_max: self.parts_max(),
+        };
+        let counts = census.take(edges, self.threads);
+        for (row, count) in types.into_iter().zip(counts) {
+            self.report(row, count, Count::default());
+        }
+    }
+
+    fn parts_max(&self) -> usize {
+        self.expected.cases_max(8)
+    }
+
+    /// The edges of some kinds inside each group of windows, and whether there is any anywhere.
+    fn edges(
+        &self,
+        windows: &crate::checker::graph::Windows,
+        kinds: &[Dependency],
+    ) -> (Vec<Vec<RawEdge>>, bool) {
+        let Analysis { gathered, keys, committed, timeline, .. } = self.analysis;
+        let examination = Examination { gathered, committed, timeline };
+        let shards = windows.shards().len();
+        let start = || (vec![Vec::<RawEdge>::new(); shards], false);
+        let parts = fold(self.threads, keys.len(), start, |(of_shard, any), key| {
+            let of_key = &keys[key];
+            let ww = self.expected.ww_deps;
+            edges::of_key(&examination, key, &of_key.values, &of_key.order, ww, |edge| {
+                if !kinds.contains(&edge.dependency) {
+                    return;
+                }
+                *any = true;
+                let (from, to) = (timeline.node(edge.from), timeline.node(edge.to));
+                if let Some(shard) = windows.shard(from, to) {
+                    of_shard[shard].push((from, to, kind(edge.dependency)));
+                }
+            });
+        });
+        let mut parts = parts.into_iter();
+        let (mut edges, mut any) = parts.next().unwrap_or_default();
+        for (of_shard, more) in parts {
+            any |= more;
+            for (mine, theirs) in edges.iter_mut().zip(of_shard) {
+                mine.extend(theirs);
+            }
+        }
+        (edges, any)
+    }
+
+    /// Edges from what a process did to what it did next, where the invocation of the latter is
+    /// not known.
+    fn add_process_order(
+        &self,
+        windows: &crate::checker::graph::Windows,
+        edges: &mut [Vec<RawEdge>],
+    ) {
+        let history = self.analysis.history;
+        let timeline = &self.analysis.timeline;
+        let mut before: Vec<Option<u32>> = vec![None; history.process_count()];
+        for op in history.ops().filter(is_vertex) {
+            let before = &mut before[op.process().0 as usize];
+            let node = timeline.node(op.row as u32);
+            if let (None, Some(earlier)) = (op.invoke_index(), *before)
+                && let Some(shard) = windows.shard(earlier, node)
+            {
+                edges[shard].push((earlier, node, PROCESS));
+            }
+            if op.kind() == crate::history::EventType::Ok {
+                *before = Some(node);
+            }
+        }
+    }
+
+    /// Whether some operation completed before another was invoked that completed as well.
+    fn has_realtime_order(&self) -> bool {
+        let vertices = || self.analysis.history.ops().filter(is_vertex);
+        let first_end = vertices()
+            .filter(|op| op.kind() == crate::history::EventType::Ok)
+            .filter_map(|op| op.complete_index())
+            .min();
+        let last_begin = vertices()
+            .filter(|op| op.complete_index().is_some())
+            .filter_map(|op| op.invoke_index())
+            .max();
+        matches!((first_end, last_begin), (Some(end), Some(begin)) if end < begin)
+    }
+
+    fn report(&mut self, row: &'static Anomaly, count: Count, pure: Count) {
+        let is_pure = pure.components > 0 && row.bad == Bad::WithoutWwDeps;
+        if !count.is_told && !is_pure {
+            if count.components > 0 {
+                self.cycles.observations.push(format!(
+                    "{} components also have a {} cycle, each with a stronger one",
+                    count.components, row.name
+                ));
+            }
+            return;
+        }
+        let max = self.expected.cases_max(row.shown);
+        let shape = row.shape.expect("only cycle types are counted here");
+        let mut witnesses: Vec<witness::Witness> = Vec::new();
+        for part in pure.parts.iter().filter(|_| is_pure).chain(&count.parts) {
+            witnesses.extend(witness::find(part, shape));
+        }
+        let from_pure = if is_pure { pure.parts.len() } else { 0 };
+        let from_pure = from_pure.min(witnesses.len());
+        let (first, rest) = witnesses.split_at_mut(from_pure);
+        first.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
+        rest.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
+        let mut seen: Vec<witness::Witness> = Vec::new();
+        for witness in witnesses {
+            if seen.len() < max && !seen.contains(&witness) {
+                seen.push(witness);
+            }
+        }
+        let bad = row.is_bad(self.expected, is_pure);
+        let cases = seen.iter().map(|w| steps::case(self.analysis, row, w)).collect();
+        let count = count.components.max(pure.components);
+        self.cycles.anomalies.insert(row.name.into(), Found { count, bad, cases });
+    }
+}
+
+fn kind(dependency: Dependency) -> u8 {
+    match dependency {
+        Dependency::Ww => WW,
+        Dependency::Wr => WR,
+        Dependency::Rw => RW,
+    }
+}
+
+/// The cycle types of queue histories, those that imply others first.
+fn rows(takes: impl Fn(Rw) -> bool) -> Vec<&'static Anomaly> {
+    let of_queue = ANOMALIES.iter().filter(|row| row.source.is_queue());
+    of_queue.filter(|row| row.shape.is_some_and(|shape| takes(shape.rw))).collect()
+}

@@ -1,0 +1,223 @@
+//! Turns a history's rows into what each key was sent and what was polled of it, in row order.
+//!
+//! Never: copies a record. A poll's records stay where the history has them.
+
+use rustc_hash::FxHashMap;
+
+use crate::checker::threads::stretches;
+use crate::history::columns::RunRef;
+use crate::history::{EventType, Function, History, KeyId, MopRef, Value};
+
+/// A row that is none.
+pub(super) const NO_ROW: u32 = u32::MAX;
+
+/// What became of a row, as far as the checks of this room care.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fate {
+    /// Not a client's send, poll or txn.
+    Other,
+    Ok,
+    Fail,
+    Info,
+}
+
+/// One value sent.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Sent {
+    pub(super) row: u32,
+    pub(super) value: Value,
+    pub(super) offset: Option<i64>,
+}
+
+/// One run of polled records.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Polled<'h> {
+    pub(super) row: u32,
+    pub(super) run: RunRef<'h>,
+}
+
+/// What rows are, column by column.
+#[derive(Debug, Default)]
+pub(super) struct Rows {
+    pub(super) fate: Vec<Fate>,
+    pub(super) process: Vec<u32>,
+    /// How often the row's process had bound its consumer before.
+    binds_before: Vec<u32>,
+    /// The rows in which each process bound its consumer, in order.
+    binds: Vec<Vec<u32>>,
+    /// The keys that a rebalance took or gave while a row was under way.
+    rebalanced: FxHashMap<u32, Vec<KeyId>>,
+}
+
+/// A history sorted by key.
+#[derive(Debug)]
+pub(super) struct Gathered<'h> {
+    pub(super) history: &'h History,
+    pub(super) rows: Rows,
+    parts: Vec<Part<'h>>,
+}
+
+/// One stretch of rows.
+#[derive(Debug, Default)]
+struct Part<'h> {
+    fate: Vec<Fate>,
+    process: Vec<u32>,
+    binds: Vec<(u32, u32)>,
+    rebalanced: Vec<(u32, Vec<KeyId>)>,
+    sent: Vec<Vec<Sent>>,
+    polled: Vec<Vec<Polled<'h>>>,
+}
+
+impl<'h> Gathered<'h> {
+    /// Sorts a history by key.
+    pub(super) fn of(history: &'h History, threads: usize) -> Self {
+        assert!(history.len() < NO_ROW as usize, "a history has fewer than 2^32 operations");
+        let mut parts = stretches(threads, history.len(), |rows| Part::of(history, rows));
+        let mut rows = Rows { binds: vec![Vec::new(); history.process_count()], ..Rows::default() };
+        for part in &mut parts {
+            rows.fate.append(&mut part.fate);
+            rows.process.append(&mut part.process);
+            for (row, process) in part.binds.drain(..) {
+                rows.binds[process as usize].push(row);
+            }
+            rows.rebalanced.extend(part.rebalanced.drain(..));
+        }
+        rows.count_binds();
+        Self { history, rows, parts }
+    }
+
+    /// The sends to a key, one operation after the other.
+    pub(super) fn sends(&self, key: usize) -> impl Iterator<Item = &[Sent]> {
+        self.parts.iter().flat_map(move |p| p.sent[key].chunk_by(|a, b| a.row == b.row))
+    }
+
+    /// The runs polled of a key, one operation after the other.
+    pub(super) fn polls(&self, key: usize) -> impl Iterator<Item = &[Polled<'h>]> {
+        self.parts.iter().flat_map(move |p| p.polled[key].chunk_by(|a, b| a.row == b.row))
+    }
+
+    /// How much there is to do for a key.
+    pub(super) fn weight(&self, key: usize) -> usize {
+        self.parts.iter().map(|p| p.sent[key].len() + p.polled[key].len()).sum()
+    }
+}
+
+impl Rows {
+    fn count_binds(&mut self) {
+        if self.binds.iter().all(Vec::is_empty) {
+            return;
+        }
+        let mut at = vec![0u32; self.binds.len()];
+        let mut is_bind = vec![false; self.fate.len()];
+        for row in self.binds.iter().flatten() {
+            is_bind[*row as usize] = true;
+        }
+        self.binds_before = self
+            .process
+            .iter()
+            .zip(is_bind)
+            .map(|(&process, bind)| {
+                let before = at[process as usize];
+                at[process as usize] += u32::from(bind);
+                before
+            })
+            .collect();
+    }
+
+    /// Whether the process of two of its rows kept that key in every binding between them.
+    pub(super) fn kept(&self, history: &History, key: KeyId, earlier: u32, later: u32) -> bool {
+        if self.binds_before.is_empty() {
+            return true;
+        }
+        let from = self.binds_before[earlier as usize] as usize;
+        let to = self.binds_before[later as usize] as usize;
+        let binds = &self.binds[self.process[later as usize] as usize];
+        binds[from..to].iter().all(|&row| history.op(row as usize).bound_keys().contains(&key))
+    }
+
+    /// Whether a rebalance touched a key while a row was under way.
+    pub(super) fn is_rebalanced(&self, row: u32, key: KeyId) -> bool {
+        !self.rebalanced.is_empty()
+            && self.rebalanced.get(&row).is_some_and(|keys| keys.contains(&key))
+    }
+}
+
+impl<'h> Part<'h> {
+    fn of(history: &'h History, rows: std::ops::Range<usize>) -> Self {
+        let keys = history.key_count();
+        let mut part = Self {
+            fate: Vec::with_capacity(rows.len()),
+            process: Vec::with_capacity(rows.len()),
+            sent: vec![Vec::new(); keys],
+            polled: vec![Vec::new(); keys],
+            ..Self::default()
+        };
+        for row in rows {
+            part.take(history, row);
+        }
+        part
+    }
+
+    fn take(&mut self, history: &'h History, row: usize) {
+        let op = history.op(row);
+        let process = op.process().0;
+        self.process.push(process);
+        let row = row as u32;
+        let fate = match op.function() {
+            _ if !op.is_client() => Fate::Other,
+            Function::Send | Function::Poll | Function::Txn => fate_of(op.kind()),
+            Function::Assign | Function::Subscribe => {
+                if op.kind() != EventType::Fail {
+                    self.binds.push((row, process));
+                }
+                Fate::Other
+            }
+            _ => Fate::Other,
+        };
+        self.fate.push(fate);
+        if fate == Fate::Other {
+            return;
+        }
+        for mop in op.mops() {
+            match mop {
+                MopRef::Send { key, value, offset } => {
+                    self.sent[key.0 as usize].push(Sent { row, value, offset });
+                }
+                MopRef::Poll(poll) => {
+                    for run in poll.runs() {
+                        self.polled[run.key.0 as usize].push(Polled { row, run });
+                    }
+                }
+                MopRef::Append { .. } | MopRef::Read { .. } => {}
+            }
+        }
+        let log = op.extra("rebalance_log").or_else(|| op.extra("rebalance-log"));
+        if let Some(text) = log {
+            self.rebalanced.push((row, rebalanced_keys(history, text)));
+        }
+    }
+}
+
+fn fate_of(kind: EventType) -> Fate {
+    match kind {
+        EventType::Ok => Fate::Ok,
+        EventType::Fail => Fate::Fail,
+        EventType::Info | EventType::Invoke => Fate::Info,
+    }
+}
+
+/// The keys of a rebalance log, `[{"type": …, "keys": […]}, …]`.
+fn rebalanced_keys(history: &History, text: &str) -> Vec<KeyId> {
+    let Ok(log) = serde_json::from_str::<serde_json::Value>(text) else { return Vec::new() };
+    let entries = log.as_array().map(Vec::as_slice).unwrap_or_default();
+    let names: Vec<String> = entries
+        .iter()
+        .filter_map(|entry| entry.get("keys").or_else(|| entry.get(":keys"))?.as_array())
+        .flatten()
+        .map(|key| key.as_str().map_or_else(|| key.to_string(), str::to_owned))
+        .collect();
+    (0..history.key_count() as u32)
+        .map(KeyId)
+        .filter(|&key| names.iter().any(|name| name == history.key_name(key)))
+        .collect()
+}

@@ -1,0 +1,242 @@
+//! Judges queue histories: sends and polls.
+//!
+//! In this order: sort by key ([`gather`]); number the values ([`values`]); decide which undecided
+//! operations must have happened; put each key's values in order by offset ([`order`]); compare
+//! sent with read ([`truth`]), follow each process ([`sequence`]), draw the edges between
+//! operations ([`edges`]) and look for cycles among them; say it in words ([`cases`]).
+//!
+//! Never: looks at two keys together but through operations.
+
+mod beyond;
+mod cases;
+mod cycles;
+mod edges;
+mod gather;
+mod lag;
+mod order;
+mod sequence;
+mod steps;
+mod tally;
+mod truth;
+mod values;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use self::gather::{Fate, Gathered, Polled};
+use self::order::Order;
+use self::sequence::{Positions, Sequence};
+use self::tally::{Kind, Tallies};
+use self::truth::Truth;
+use self::values::{READ_OK, SENT_INFO, Values};
+use super::anomaly::find_anomaly;
+use super::expectation::Expectation;
+use super::graph::{Backward, Timeline};
+use super::threads::fold;
+use super::verdict::{Found, Lag};
+use crate::history::History;
+
+/// What was found in a queue history.
+pub(super) struct Outcome {
+    pub(super) anomalies: BTreeMap<String, Found>,
+    pub(super) observations: Vec<String>,
+    pub(super) worst_realtime_lag: Option<Lag>,
+}
+
+/// One key, understood.
+#[derive(Debug, Default)]
+struct Key {
+    values: Values,
+    order: Order,
+}
+
+/// A history, understood.
+struct Analysis<'h> {
+    history: &'h History,
+    gathered: Gathered<'h>,
+    keys: Vec<Key>,
+    /// The undecided rows that must have happened.
+    committed: Vec<bool>,
+    timeline: Timeline,
+}
+
+/// Judges a queue history.
+pub(super) fn check(history: &History, expected: &Expectation, threads: usize) -> Outcome {
+    let (analysis, mut tallies, backward) = analyse(history, expected, threads);
+    let mut observations = Vec::new();
+    let mut anomalies = beyond::find(&analysis, expected, &tallies.of(Kind::LostWrite).hits);
+    anomalies.extend(cases::of(&analysis, expected, &mut tallies));
+    let cycles = cycles::find(&analysis, expected, threads, backward);
+    anomalies.extend(cycles.anomalies);
+    observations.extend(cycles.observations);
+    observations.extend(observe(&analysis));
+    anomalies
+        .retain(|name, _| find_anomaly(name).is_none_or(|row| row.is_judged_in(expected.world)));
+    let worst_realtime_lag = lag::worst(&analysis, threads);
+    Outcome { anomalies, observations, worst_realtime_lag }
+}
+
+/// The edges that lead back in time, of those between sends and polls, and of all.
+struct Backwards {
+    sends_and_polls: Backward,
+    with_anti_dependencies: Backward,
+}
+
+fn analyse<'h>(
+    history: &'h History,
+    expected: &Expectation,
+    threads: usize,
+) -> (Analysis<'h>, Tallies, Backwards) {
+    let gathered = Gathered::of(history, threads);
+    let mut by_weight: Vec<usize> = (0..history.key_count()).collect();
+    by_weight.sort_by_key(|&key| std::cmp::Reverse(gathered.weight(key)));
+
+    let committed: Vec<AtomicBool> =
+        gathered.rows.fate.iter().map(|_| AtomicBool::new(false)).collect();
+    let numbered = fold(threads, by_weight.len(), Vec::new, |done, item| {
+        let key = by_weight[item];
+        let values = Values::of(&gathered, key);
+        mark_committed(&gathered, key, &values, &committed);
+        done.push((key, values));
+    });
+    let mut values: Vec<Values> = by_weight.iter().map(|_| Values::default()).collect();
+    for (key, of_key) in numbered.into_iter().flatten() {
+        values[key] = of_key;
+    }
+    let committed: Vec<bool> = committed.into_iter().map(AtomicBool::into_inner).collect();
+
+    let timeline = Timeline::of(history);
+    let examine = Examination { gathered: &gathered, committed: &committed, timeline: &timeline };
+    let start = || Examined::new(history, expected);
+    let examined = fold(threads, by_weight.len(), start, |state, item| {
+        let key = by_weight[item];
+        let order = examine.key(state, key, &values[key], expected.ww_deps);
+        state.orders.push((key, order));
+    });
+    let mut orders: Vec<Order> = values.iter().map(|_| Order::default()).collect();
+    let mut total = start();
+    for part in examined {
+        total.tallies.merge(part.tallies);
+        total.sends_and_polls.merge(part.sends_and_polls);
+        total.with_anti_dependencies.merge(part.with_anti_dependencies);
+        for (key, order) in part.orders {
+            orders[key] = order;
+        }
+    }
+    let keys =
+        values.into_iter().zip(orders).map(|(values, order)| Key { values, order }).collect();
+    let backwards = Backwards {
+        sends_and_polls: total.sends_and_polls,
+        with_anti_dependencies: total.with_anti_dependencies,
+    };
+    (Analysis { history, gathered, keys, committed, timeline }, total.tallies, backwards)
+}
+
+/// Marks the undecided rows of which a value was read: all of each must have happened.
+fn mark_committed(gathered: &Gathered<'_>, key: usize, values: &Values, marks: &[AtomicBool]) {
+    if values.flags.iter().all(|flags| flags & SENT_INFO == 0) {
+        return;
+    }
+    for sends in gathered.sends(key) {
+        let row = sends[0].row as usize;
+        let is_read = |value| values.has(values.number(value), READ_OK);
+        if gathered.rows.fate[row] == Fate::Info && sends.iter().any(|s| is_read(s.value)) {
+            marks[row].store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What examining keys yields, one of these a thread.
+struct Examined {
+    tallies: Tallies,
+    positions: Positions,
+    orders: Vec<(usize, Order)>,
+    sends_and_polls: Backward,
+    with_anti_dependencies: Backward,
+}
+
+impl Examined {
+    fn new(history: &History, expected: &Expectation) -> Self {
+        let max = |kind: Kind| match kind {
+            // Of these more is made than is shown: the one is counted by operation, the other
+            // says which transactions are torn.
+            Kind::PrecommittedRead | Kind::LostWrite => usize::MAX,
+            _ => expected.cases_max(find_anomaly(kind.name()).map_or(0, |row| row.shown)),
+        };
+        Self {
+            tallies: Tallies::new(max),
+            positions: Positions::new(history.process_count()),
+            orders: Vec::new(),
+            sends_and_polls: Backward::new(history.len()),
+            with_anti_dependencies: Backward::new(history.len()),
+        }
+    }
+}
+
+/// What is known before keys are put in order.
+struct Examination<'a, 'h> {
+    gathered: &'a Gathered<'h>,
+    committed: &'a [bool],
+    timeline: &'a Timeline,
+}
+
+impl Examination<'_, '_> {
+    /// Whether a row's sends must have happened.
+    fn must_have_happened(&self, row: u32) -> bool {
+        match self.gathered.rows.fate[row as usize] {
+            Fate::Ok => true,
+            Fate::Info => self.committed[row as usize],
+            Fate::Fail | Fate::Other => false,
+        }
+    }
+
+    fn key(&self, state: &mut Examined, key: usize, values: &Values, ww_deps: bool) -> Order {
+        let gathered = self.gathered;
+        let committed = |row: u32| self.committed[row as usize];
+        let order = Order::of(gathered, key, values, committed);
+        let key_id = key as u32;
+        let sequence = Sequence { gathered, key: key_id, values, order: &order };
+        let truth = Truth { gathered, key: key_id, values, order: &order };
+        truth.find(committed, &mut state.tallies);
+        for sends in gathered.sends(key) {
+            sequence.sends(sends, &mut state.positions, &mut state.tallies);
+        }
+        for runs in gathered.polls(key) {
+            sequence.polls(runs, &mut state.positions, &mut state.tallies);
+            let happened = |row| self.must_have_happened(row);
+            truth.read(runs[0].row, numbers(values, runs), happened, &mut state.tallies);
+        }
+        edges::of_key(self, key, values, &order, ww_deps, |edge| {
+            let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
+            if from > to {
+                if edge.dependency != edges::Dependency::Rw {
+                    state.sends_and_polls.add(from, to);
+                }
+                state.with_anti_dependencies.add(from, to);
+            }
+        });
+        order
+    }
+}
+
+fn numbers<'a>(values: &'a Values, runs: &'a [Polled<'_>]) -> impl Iterator<Item = u32> + 'a {
+    runs.iter().flat_map(|polled| polled.run.records()).map(|(_, value)| values.number(value))
+}
+
+/// Oddities that bear on the verdict.
+fn observe(analysis: &Analysis<'_>) -> Vec<String> {
+    let twice: u64 = analysis
+        .keys
+        .iter()
+        .flat_map(|key| &key.values.flags)
+        .filter(|&&flags| flags & values::SENT_TWICE != 0)
+        .count() as u64;
+    let mut said = Vec::new();
+    if twice > 0 {
+        said.push(format!(
+            "{twice} values were sent more than once to their key; the last sender is taken to \
+             be the writer, and anomalies of these values may not be real"
+        ));
+    }
+    said
+}

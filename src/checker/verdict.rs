@@ -1,0 +1,273 @@
+//! What was found, in the order people and machines read it.
+
+use std::collections::BTreeMap;
+
+use serde::ser::{Serialize, SerializeMap, Serializer};
+use serde_json::Value as Json;
+
+use super::anomaly::{ANOMALIES, find_anomaly, rank};
+
+/// Whether a history keeps to what was expected of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validity {
+    /// Nothing bad was found.
+    True,
+    /// Something bad was found.
+    False,
+    /// Nothing could be judged.
+    Unknown,
+}
+
+impl Serialize for Validity {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::True => serializer.serialize_bool(true),
+            Self::False => serializer.serialize_bool(false),
+            Self::Unknown => serializer.serialize_str("unknown"),
+        }
+    }
+}
+
+/// An exchange named by connection and correlation id.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct ExchangeName {
+    /// `client-broker`, as `dissect` writes it.
+    pub connection: String,
+    /// The id of request and response.
+    pub correlation_id: i32,
+}
+
+/// One example of an anomaly, with its proof.
+#[derive(Debug, Clone, Default)]
+pub struct Case {
+    /// What it is about: key, value, offset and so on, by name, in the order to show them.
+    pub fields: Vec<(&'static str, Json)>,
+    /// The operations that prove it, by index.
+    pub operations: Vec<u64>,
+    /// The exchanges that prove it, where the history has them.
+    pub exchanges: Vec<ExchangeName>,
+    /// The packets that prove it, by number from 1.
+    pub frames: Vec<u64>,
+    /// Why it is one, in two to six sentences.
+    pub explanation: String,
+    /// For a cycle, the operations and edges to draw.
+    pub cycle: Option<super::explain::Cycle>,
+}
+
+impl Case {
+    /// The field of that name.
+    #[must_use]
+    pub fn field(&self, name: &str) -> Option<&Json> {
+        self.fields.iter().find(|(n, _)| *n == name).map(|(_, value)| value)
+    }
+}
+
+impl Serialize for Case {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut map = serializer.serialize_map(None)?;
+        for (name, value) in &self.fields {
+            map.serialize_entry(name, value)?;
+        }
+        map.serialize_entry("operations", &self.operations)?;
+        if !self.exchanges.is_empty() {
+            map.serialize_entry("exchanges", &self.exchanges)?;
+        }
+        if !self.frames.is_empty() {
+            map.serialize_entry("frames", &self.frames)?;
+        }
+        map.serialize_entry("explanation", &self.explanation)?;
+        map.end()
+    }
+}
+
+/// All that was found under one name.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Found {
+    /// How many there are, whatever is shown.
+    pub count: u64,
+    /// Whether they make the history invalid.
+    pub bad: bool,
+    /// Those shown.
+    pub cases: Vec<Case>,
+}
+
+/// A primary anomaly and what was found only because of it.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Group {
+    /// The cause.
+    pub primary: String,
+    /// The rest.
+    pub consequences: Vec<String>,
+}
+
+/// How many operations there were, by outcome.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Outcomes {
+    /// All.
+    pub operations: u64,
+    /// That happened.
+    pub ok: u64,
+    /// That did not.
+    pub fail: u64,
+    /// That may have.
+    pub info: u64,
+}
+
+/// What the history was made of.
+#[derive(Debug, Clone, Default, serde::Serialize)]
+pub struct Stats {
+    /// Operations of clients.
+    #[serde(flatten)]
+    pub outcomes: Outcomes,
+    /// Keys.
+    pub keys: u64,
+    /// The same by what they do.
+    pub by_f: BTreeMap<String, Outcomes>,
+    /// The poll that was furthest behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub worst_realtime_lag: Option<Lag>,
+}
+
+/// How far behind a poll was.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Lag {
+    /// When the poll was invoked, in nanoseconds.
+    pub time: u64,
+    /// Whose it was.
+    pub process: Json,
+    /// Of which key.
+    pub key: Json,
+    /// For how long, at least, the log had held more than the process had read.
+    pub lag: u64,
+}
+
+/// What the exchanges of the input amounted to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct WireStats {
+    /// Requests with their responses.
+    pub exchanges: u64,
+    /// Connections.
+    pub connections: u64,
+    /// Bytes that no frame explains.
+    pub undecoded_bytes: u64,
+    /// Places where bytes are missing.
+    pub gaps: u64,
+}
+
+/// How long it took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
+pub struct Elapsed {
+    /// Reading.
+    pub read: f64,
+    /// Judging.
+    pub check: f64,
+}
+
+/// The judgement of one history.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Verdict {
+    /// Whether it keeps to what was expected.
+    pub valid: Validity,
+    /// The first cause.
+    pub primary: Option<String>,
+    /// The types that make it invalid, sorted.
+    pub bad_types: Vec<String>,
+    /// All types found, sorted.
+    pub types: Vec<String>,
+    /// What was found, by name.
+    pub anomalies: BTreeMap<String, Found>,
+    /// Causes with their consequences, the first cause first.
+    pub groups: Vec<Group>,
+    /// What the history was made of.
+    pub stats: Stats,
+    /// Oddities of the history, and what a reader of the verdict should know.
+    pub observations: Vec<String>,
+    /// The exchanges, where the input had any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub wire: Option<WireStats>,
+    /// How long it took, where anyone measured.
+    #[serde(skip_serializing_if = "Option::is_none", rename = "elapsed_s")]
+    pub elapsed: Option<Elapsed>,
+}
+
+impl Verdict {
+    /// The verdict on what was found. `judged` says whether anything could be.
+    #[must_use]
+    pub fn new(
+        anomalies: BTreeMap<String, Found>,
+        stats: Stats,
+        observations: Vec<String>,
+        judged: bool,
+    ) -> Self {
+        let mut verdict = Self {
+            valid: if judged { Validity::True } else { Validity::Unknown },
+            primary: None,
+            bad_types: Vec::new(),
+            types: Vec::new(),
+            anomalies,
+            groups: Vec::new(),
+            stats,
+            observations,
+            wire: None,
+            elapsed: None,
+        };
+        verdict.conclude();
+        verdict
+    }
+
+    /// Adds what another check found, and concludes anew.
+    pub fn merge(&mut self, found: impl IntoIterator<Item = (String, Found)>) {
+        for (name, more) in found {
+            let all = self.anomalies.entry(name).or_default();
+            all.count += more.count;
+            all.bad |= more.bad;
+            all.cases.extend(more.cases);
+        }
+        if self.valid == Validity::Unknown && !self.anomalies.is_empty() {
+            self.valid = Validity::True;
+        }
+        self.conclude();
+    }
+
+    fn conclude(&mut self) {
+        self.anomalies.retain(|_, found| found.count > 0);
+        self.types = self.anomalies.keys().cloned().collect();
+        self.bad_types =
+            self.anomalies.iter().filter(|(_, f)| f.bad).map(|(name, _)| name.clone()).collect();
+        if !self.bad_types.is_empty() {
+            self.valid = Validity::False;
+        }
+        self.primary = self.bad_types.iter().min_by_key(|name| rank(name)).cloned();
+        self.groups = groups(&self.anomalies);
+    }
+}
+
+/// Puts every type under the first cause that can explain all that is shown of it: one whose row
+/// names it as a consequence and whose cases share a key with its own.
+fn groups(anomalies: &BTreeMap<String, Found>) -> Vec<Group> {
+    let keys = |found: &Found| -> Vec<String> {
+        let mut keys: Vec<String> =
+            found.cases.iter().filter_map(|c| c.field("key")).map(Json::to_string).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        keys
+    };
+    let mut order: Vec<&String> = anomalies.keys().collect();
+    order.sort_by_key(|name| (!anomalies[*name].bad, rank(name)));
+    let mut groups: Vec<Group> = Vec::new();
+    for name in order {
+        let own = keys(&anomalies[name]);
+        let under = groups.iter_mut().find(|group| {
+            let can = find_anomaly(&group.primary)
+                .is_some_and(|row| row.consequences.contains(&name.as_str()));
+            let cause = keys(&anomalies[&group.primary]);
+            can && own.iter().any(|key| cause.contains(key))
+        });
+        match under {
+            Some(group) => group.consequences.push(name.clone()),
+            None => groups.push(Group { primary: name.clone(), consequences: Vec::new() }),
+        }
+    }
+    debug_assert!(groups.len() <= ANOMALIES.len() + anomalies.len());
+    groups
+}
