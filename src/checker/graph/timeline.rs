@@ -64,11 +64,6 @@ impl Timeline {
         self.row_of_node[node as usize]
     }
 
-    /// How many places there are.
-    pub(crate) fn len(&self) -> usize {
-        self.row_of_node.len()
-    }
-
     pub(super) fn invoked(&self, node: u32) -> u64 {
         self.invoked[node as usize]
     }

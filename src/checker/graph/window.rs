@@ -82,9 +82,4 @@ impl Windows {
         }
         Some(self.shards.partition_point(|&(first, _)| first <= low) - 1)
     }
-
-    /// Whether a place is in a window.
-    pub(crate) fn contains(&self, node: u32) -> bool {
-        self.end_of[node as usize] != 0
-    }
 }

@@ -195,7 +195,7 @@ impl Search<'_, '_> {
     }
 
     fn report(&mut self, row: &'static Anomaly, count: Count, pure: Count) {
-        let is_pure = pure.components > 0 && row.bad == Bad::WithoutWwDeps;
+        let is_pure = pure.is_told && row.bad == Bad::WithoutWwDeps;
         if !count.is_told && !is_pure {
             if count.components > 0 {
                 self.cycles.observations.push(format!(
