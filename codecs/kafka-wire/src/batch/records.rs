@@ -213,13 +213,10 @@ impl<'a> Records<'a> {
     #[inline(always)]
     fn timestamp(&mut self, at: usize, delta: i64) -> i64 {
         let base = self.batch.header.base_timestamp;
-        let timestamp = match base.checked_add(delta) {
-            Some(timestamp) => timestamp,
-            None => {
-                let kind = DecodeErrorKind::Invalid("timestamp beyond 64 bits");
-                self.observe(at, "timestamp_delta", kind);
-                base.saturating_add(delta)
-            }
+        let Some(timestamp) = base.checked_add(delta) else {
+            let kind = DecodeErrorKind::Invalid("timestamp beyond 64 bits");
+            self.observe(at, "timestamp_delta", kind);
+            return base.saturating_add(delta);
         };
         self.timestamp_max = self.timestamp_max.max(timestamp);
         self.log_append_time.unwrap_or(timestamp)
@@ -372,7 +369,9 @@ impl<'a> Records<'a> {
         if !self.totals {
             return;
         }
-        self.check_count();
+        if !self.count_is_right() {
+            return;
+        }
         let header = self.batch.header;
         let stated = i64::from(header.last_offset_delta);
         // Compaction removes records and leaves the delta, so a log's may be above the last record.
@@ -389,26 +388,25 @@ impl<'a> Records<'a> {
         }
     }
 
-    fn check_count(&mut self) {
+    /// Whether there are as many records as stated; where not, no other total can be right.
+    fn count_is_right(&mut self) -> bool {
         if self.batch.header.record_count < 0 {
-            return;
+            return true;
         }
-        let uncounted = self.uncounted_records();
-        let found = match uncounted {
-            Some(more) => self.visited + more,
-            None => {
-                let kind = DecodeErrorKind::TrailingBytes(self.cursor.left());
-                let byte_offset = self.origin + self.cursor.at();
-                let path = format!("batches[{}]{}", self.batch.index, self.inside());
-                self.push(DecodeError { byte_offset, path, kind });
-                self.visited
-            }
-        };
+        let found = self.visited + self.uncounted_records().unwrap_or(0);
         if found != self.expected {
-            let kind =
-                DecodeErrorKind::Mismatch { stated: self.expected as i64, found: found as i64 };
+            let (stated, found) = (self.expected as i64, found as i64);
+            let kind = DecodeErrorKind::Mismatch { stated, found };
             self.observe_header(position::RECORD_COUNT, "record_count", kind);
+            return false;
         }
+        if self.cursor.left() > 0 {
+            let kind = DecodeErrorKind::TrailingBytes(self.cursor.left());
+            let byte_offset = self.origin + self.cursor.at();
+            let path = format!("batches[{}]{}", self.batch.index, self.inside());
+            self.push(DecodeError { byte_offset, path, kind });
+        }
+        true
     }
 
     /// How many records the bytes after the last counted one are; absent where they are none.
