@@ -91,10 +91,10 @@ impl<'a> Iterator for Headers<'a> {
         self.left = self.left.checked_sub(1)?;
         let mut cursor = Cursor::new(self.bytes);
         // A negative length was an observation when the record was found; it reads as null.
-        let key_length = usize::try_from(cursor.varint().ok()?).ok()?;
-        let key = cursor.take(key_length).ok()?;
-        let value = match usize::try_from(cursor.varint().ok()?) {
-            Ok(length) => Some(cursor.take(length).ok()?),
+        let key_length = usize::try_from(cursor.varint()?).ok()?;
+        let key = cursor.take(key_length)?;
+        let value = match usize::try_from(cursor.varint()?) {
+            Ok(length) => Some(cursor.take(length)?),
             Err(_) => None,
         };
         self.bytes = cursor.rest();

@@ -12,7 +12,10 @@ use super::header::position;
 use super::iter::Batch;
 use super::message_set::MessageSet;
 use super::record::{Headers, Record};
-use super::varint::Cursor;
+use super::varint::{Cursor, VARINT_BYTES_MAX, VARLONG_BYTES_MAX, Wanted};
+
+const VARINT: Wanted = Wanted::Integer(VARINT_BYTES_MAX);
+const VARLONG: Wanted = Wanted::Integer(VARLONG_BYTES_MAX);
 
 /// Faults kept of one batch; a hostile batch of a megabyte could hold a hundred thousand.
 pub const OBSERVATIONS_MAX: usize = 64;
@@ -141,63 +144,74 @@ impl<'a> Records<'a> {
         self.visited
     }
 
+    /// No loop here, so that the record is put together where the caller wants it.
     #[inline(always)]
     fn next_record(&mut self) -> Option<Record<'a>> {
-        while self.visited < self.expected && self.cursor.left() > 0 && !self.ended {
-            let start = self.cursor.at();
-            let length = match self.cursor.varint() {
-                Ok(length) => length,
-                Err(kind) => return self.end_at(start, "length", kind),
-            };
-            let Ok(length) = usize::try_from(length) else {
-                let kind = DecodeErrorKind::NegativeLength(length.into());
-                return self.end_at(start, "length", kind);
-            };
-            let body_start = self.cursor.at();
-            let body = match self.cursor.take(length) {
-                Ok(body) => body,
-                Err(kind) => return self.end_at(start, "length", kind),
-            };
-            let record = self.record(start, body_start, body);
+        let (start, body) = self.next_body()?;
+        let record = self.record(start, body);
+        self.visited += 1;
+        if record.is_some() { record } else { self.next_after_fault() }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn next_after_fault(&mut self) -> Option<Record<'a>> {
+        loop {
+            self.totals = false;
+            let (start, body) = self.next_body()?;
+            let record = self.record(start, body);
             self.visited += 1;
-            match record {
-                Some(record) => return Some(record),
-                None => self.totals = false,
+            if record.is_some() {
+                return record;
             }
         }
-        if !self.ended {
+    }
+
+    /// Where the next record begins, and what follows its length; the cursor is behind it then.
+    #[inline(always)]
+    fn next_body(&mut self) -> Option<(usize, &'a [u8])> {
+        if self.visited >= self.expected || self.cursor.left() == 0 || self.ended {
             self.end();
+            return None;
         }
-        None
+        let start = self.cursor.at();
+        let Some(length) = self.cursor.varint() else {
+            return self.end_at(start, self.cursor.why_not(VARINT));
+        };
+        let Ok(length) = usize::try_from(length) else {
+            return self.end_at(start, DecodeErrorKind::NegativeLength(length.into()));
+        };
+        match self.cursor.take(length) {
+            Some(body) => Some((start, body)),
+            None => self.end_at(start, self.cursor.why_not(Wanted::Bytes(length))),
+        }
     }
 
     /// The fields of a record: attributes, timestamp and offset deltas, key, value, headers.
     #[inline(always)]
-    fn record(&mut self, start: usize, body_start: usize, body: &'a [u8]) -> Option<Record<'a>> {
+    fn record(&mut self, start: usize, body: &'a [u8]) -> Option<Record<'a>> {
+        let body_start = self.cursor.at() - body.len();
         let mut cursor = Cursor::new(body);
-        let attributes = match cursor.byte() {
-            Ok(attributes) => attributes as i8,
-            Err(kind) => return self.lose(body_start, "attributes", kind),
+        let Some(attributes) = cursor.byte() else {
+            return self.lose(body_start, "attributes", cursor.why_not(Wanted::Bytes(1)));
         };
         let at = body_start + cursor.at();
-        let timestamp_delta = match cursor.varlong() {
-            Ok(delta) => delta,
-            Err(kind) => return self.lose(at, "timestamp_delta", kind),
+        let Some(timestamp_delta) = cursor.varlong() else {
+            return self.lose(at, "timestamp_delta", cursor.why_not(VARLONG));
         };
         let timestamp = self.timestamp(at, timestamp_delta);
         let at = body_start + cursor.at();
-        let offset_delta = match cursor.varint() {
-            Ok(delta) => delta,
-            Err(kind) => return self.lose(at, "offset_delta", kind),
+        let Some(offset_delta) = cursor.varint() else {
+            return self.lose(at, "offset_delta", cursor.why_not(VARINT));
         };
         let offset = self.offset(at, offset_delta);
         let key = self.bytes(&mut cursor, body_start, "key")?;
         let value = self.bytes(&mut cursor, body_start, "value")?;
         let headers = self.headers(&mut cursor, body_start);
+        let attributes = attributes as i8;
         if attributes != 0 || cursor.is_padded() || self.cursor.is_padded() {
-            self.observe_oddities(start, body_start, attributes, &cursor);
+            self.observe_oddities(start, body_start, attributes, cursor.padded_at());
         }
-        let byte_length = body_start + body.len() - start;
         Some(Record {
             offset,
             timestamp,
@@ -205,7 +219,7 @@ impl<'a> Records<'a> {
             value,
             headers,
             byte_offset: self.origin + start,
-            byte_length,
+            byte_length: body_start + body.len() - start,
             attributes,
         })
     }
@@ -249,14 +263,13 @@ impl<'a> Records<'a> {
         field: &'static str,
     ) -> Option<Option<&'a [u8]>> {
         let at = body_start + cursor.at();
-        let length = match cursor.varint() {
-            Ok(length) => length,
-            Err(kind) => return self.lose(at, field, kind),
+        let Some(length) = cursor.varint() else {
+            return self.lose(at, field, cursor.why_not(VARINT));
         };
         if let Ok(length) = usize::try_from(length) {
             return match cursor.take(length) {
-                Ok(bytes) => Some(Some(bytes)),
-                Err(kind) => self.lose(at, field, kind),
+                Some(bytes) => Some(Some(bytes)),
+                None => self.lose(at, field, cursor.why_not(Wanted::Bytes(length))),
             };
         }
         if length < -1 {
@@ -269,84 +282,84 @@ impl<'a> Records<'a> {
     #[inline(always)]
     fn headers(&mut self, cursor: &mut Cursor<'a>, body_start: usize) -> Headers<'a> {
         let at = body_start + cursor.at();
-        let count = match cursor.varint() {
-            Ok(0) if cursor.left() == 0 => return Headers::default(),
-            Ok(count) => count,
-            Err(kind) => {
-                self.observe(at, "headers", kind);
-                return Headers::default();
-            }
+        let Some(count) = cursor.varint() else {
+            self.observe(at, "headers", cursor.why_not(VARINT));
+            return Headers::default();
         };
-        self.headers_counted(cursor, body_start, at, count)
-    }
-
-    #[inline]
-    fn headers_counted(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        body_start: usize,
-        count_at: usize,
-        count: i32,
-    ) -> Headers<'a> {
-        let start = cursor.at();
+        let bytes = cursor.rest();
         let count = match u32::try_from(count) {
             Ok(count) if count as usize <= cursor.left() / 2 => count,
             Ok(_) => {
-                self.observe(count_at, "headers", DecodeErrorKind::CountImpossible(count.into()));
+                self.observe(at, "headers", DecodeErrorKind::CountImpossible(count.into()));
                 return Headers::default();
             }
             Err(_) => {
-                self.observe(count_at, "headers", DecodeErrorKind::NegativeLength(count.into()));
+                self.observe(at, "headers", DecodeErrorKind::NegativeLength(count.into()));
                 return Headers::default();
             }
         };
         for understood in 0..count {
-            let before = cursor.at();
-            if let Err((at, field, kind)) = self.header(cursor, body_start) {
-                self.observe(at, &format!("headers[{understood}].{field}"), kind);
-                let bytes = cursor.since(start);
-                return Headers::visited(&bytes[..before - start], understood);
+            if self.header(cursor, body_start, understood).is_none() {
+                return Headers::visited(bytes, understood);
             }
         }
-        let headers = Headers::visited(cursor.since(start), count);
         if cursor.left() > 0 {
             let kind = DecodeErrorKind::TrailingBytes(cursor.left());
             self.observe(body_start + cursor.at(), "", kind);
         }
-        headers
+        Headers::visited(bytes, count)
     }
 
     #[inline(always)]
-    fn header(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        body_start: usize,
-    ) -> Result<(), (usize, &'static str, DecodeErrorKind)> {
+    fn header(&mut self, cursor: &mut Cursor<'a>, body_start: usize, index: u32) -> Option<()> {
         let at = body_start + cursor.at();
-        let length = cursor.varint().map_err(|kind| (at, "key", kind))?;
-        let Ok(length) = usize::try_from(length) else {
-            return Err((at, "key", DecodeErrorKind::NegativeLength(length.into())));
+        let Some(length) = cursor.varint() else {
+            return self.lose_header(at, index, "key", cursor.why_not(VARINT));
         };
-        cursor.take(length).map_err(|kind| (at, "key", kind))?;
-        let at = body_start + cursor.at();
-        let length = cursor.varint().map_err(|kind| (at, "value", kind))?;
-        match usize::try_from(length) {
-            Ok(length) => drop(cursor.take(length).map_err(|kind| (at, "value", kind))?),
-            Err(_) if length < -1 => {
-                self.observe(at, "headers.value", DecodeErrorKind::NegativeLength(length.into()));
-            }
-            Err(_) => {}
+        let Ok(length) = usize::try_from(length) else {
+            let kind = DecodeErrorKind::NegativeLength(length.into());
+            return self.lose_header(at, index, "key", kind);
+        };
+        if cursor.take(length).is_none() {
+            let kind = cursor.why_not(Wanted::Bytes(length));
+            return self.lose_header(at, index, "key", kind);
         }
-        Ok(())
+        let at = body_start + cursor.at();
+        let Some(length) = cursor.varint() else {
+            return self.lose_header(at, index, "value", cursor.why_not(VARINT));
+        };
+        if let Ok(length) = usize::try_from(length) {
+            if cursor.take(length).is_none() {
+                let kind = cursor.why_not(Wanted::Bytes(length));
+                return self.lose_header(at, index, "value", kind);
+            }
+        } else if length < -1 {
+            let kind = DecodeErrorKind::NegativeLength(length.into());
+            let _: Option<()> = self.lose_header(at, index, "value", kind);
+        }
+        Some(())
     }
 
     #[cold]
+    #[inline(never)]
+    fn lose_header(
+        &mut self,
+        at: usize,
+        index: u32,
+        field: &str,
+        kind: DecodeErrorKind,
+    ) -> Option<()> {
+        self.lose(at, &format!("headers[{index}].{field}"), kind)
+    }
+
+    #[cold]
+    #[inline(never)]
     fn observe_oddities(
         &mut self,
         start: usize,
         body_start: usize,
         attributes: i8,
-        cursor: &Cursor<'a>,
+        padded_at: usize,
     ) {
         if attributes != 0 {
             let kind = DecodeErrorKind::Invalid("reserved bits are set");
@@ -356,17 +369,16 @@ impl<'a> Records<'a> {
         if self.cursor.padded_at() == start {
             self.observe(start, "length", DecodeErrorKind::Invalid(padded));
         }
-        if cursor.is_padded() {
-            let at = body_start + cursor.padded_at();
+        if let Some(at) = body_start.checked_add(padded_at) {
             self.observe(at, "", DecodeErrorKind::Invalid(padded));
         }
     }
 
     /// The totals of the header against what the records add up to.
     #[cold]
+    #[inline(never)]
     fn end(&mut self) {
-        self.ended = true;
-        if !self.totals {
+        if std::mem::replace(&mut self.ended, true) || !self.totals {
             return;
         }
         if !self.count_is_right() {
@@ -414,8 +426,8 @@ impl<'a> Records<'a> {
         let mut cursor = self.cursor.clone();
         let mut records = 0;
         while cursor.left() > 0 {
-            let length = usize::try_from(cursor.varint().ok()?).ok()?;
-            let body = cursor.take(length).ok()?;
+            let length = usize::try_from(cursor.varint()?).ok()?;
+            let body = cursor.take(length)?;
             if body.len() < RECORD_BYTES_MIN - 1 {
                 return None;
             }
@@ -425,23 +437,20 @@ impl<'a> Records<'a> {
     }
 
     #[cold]
-    fn end_at(
-        &mut self,
-        at: usize,
-        field: &'static str,
-        kind: DecodeErrorKind,
-    ) -> Option<Record<'a>> {
+    #[inline(never)]
+    fn end_at<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Option<T> {
         self.ended = true;
         // After a fault of the decompression the bytes end anywhere: that was said already.
         let cut_by_decompression =
             !self.totals && self.decompressed && matches!(kind, DecodeErrorKind::Truncated { .. });
         if !cut_by_decompression {
-            self.observe(at, field, kind);
+            self.observe(at, "length", kind);
         }
         None
     }
 
     #[cold]
+    #[inline(never)]
     fn lose<T>(&mut self, at: usize, field: &str, kind: DecodeErrorKind) -> Option<T> {
         self.observe(at, field, kind);
         None
@@ -449,7 +458,8 @@ impl<'a> Records<'a> {
 
     /// A fault of the record being visited, at a position in the bytes of the records.
     #[cold]
-    pub(super) fn observe(&mut self, at: usize, field: &str, kind: DecodeErrorKind) {
+    #[inline(never)]
+    fn observe(&mut self, at: usize, field: &str, kind: DecodeErrorKind) {
         let dot = if field.is_empty() { "" } else { "." };
         let (index, inside, record) = (self.batch.index, self.inside(), self.visited);
         let path = format!("batches[{index}]{inside}.records[{record}]{dot}{field}");

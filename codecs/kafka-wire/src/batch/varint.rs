@@ -6,29 +6,37 @@
 
 use crate::error::DecodeErrorKind;
 
-/// A position in a slice.
+/// What is left of a slice.
+///
+/// Reading answers `None` where it cannot, and then has not moved: why not is worked out by
+/// [`Cursor::why_not`], off the path of the millions that can be read.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
-    bytes: &'a [u8],
-    /// Never beyond the end of `bytes`.
-    at: usize,
+    rest: &'a [u8],
+    length: usize,
     /// Where the first integer stands that is longer than it need be; `usize::MAX` for none.
     padded_at: usize,
 }
 
 impl<'a> Cursor<'a> {
+    #[inline(always)]
     pub(super) fn new(bytes: &'a [u8]) -> Self {
-        Self { bytes, at: 0, padded_at: usize::MAX }
+        Self { rest: bytes, length: bytes.len(), padded_at: usize::MAX }
     }
 
     #[inline(always)]
     pub(super) fn at(&self) -> usize {
-        self.at
+        self.length - self.rest.len()
     }
 
     #[inline(always)]
     pub(super) fn left(&self) -> usize {
-        self.bytes.len() - self.at
+        self.rest.len()
+    }
+
+    #[inline(always)]
+    pub(super) fn rest(&self) -> &'a [u8] {
+        self.rest
     }
 
     #[inline(always)]
@@ -40,94 +48,102 @@ impl<'a> Cursor<'a> {
         self.padded_at
     }
 
-    /// The bytes from here on.
     #[inline(always)]
-    pub(super) fn rest(&self) -> &'a [u8] {
-        self.bytes.get(self.at..).unwrap_or_default()
-    }
-
-    /// The bytes from `start` to here.
-    #[inline(always)]
-    pub(super) fn since(&self, start: usize) -> &'a [u8] {
-        self.bytes.get(start..self.at).unwrap_or_default()
+    pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
+        let (taken, rest) = self.rest.split_at_checked(length)?;
+        self.rest = rest;
+        Some(taken)
     }
 
     #[inline(always)]
-    pub(super) fn take(&mut self, length: usize) -> Result<&'a [u8], DecodeErrorKind> {
-        // `at` is within the slice, so the first cut cannot miss.
-        match self.bytes.get(self.at..).and_then(|rest| rest.get(..length)) {
-            Some(taken) => {
-                self.at += length;
-                Ok(taken)
-            }
-            None => Err(self.truncated(length)),
-        }
+    pub(super) fn byte(&mut self) -> Option<u8> {
+        let (&byte, rest) = self.rest.split_first()?;
+        self.rest = rest;
+        Some(byte)
     }
 
     #[inline(always)]
-    pub(super) fn byte(&mut self) -> Result<u8, DecodeErrorKind> {
-        match self.bytes.get(self.at) {
-            Some(&byte) => {
-                self.at += 1;
-                Ok(byte)
-            }
-            None => Err(self.truncated(1)),
-        }
+    pub(super) fn varint(&mut self) -> Option<i32> {
+        let zigzag = self.unsigned::<VARINT_BYTES_MAX>()? as u32;
+        Some((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32))
     }
 
     #[inline(always)]
-    pub(super) fn varint(&mut self) -> Result<i32, DecodeErrorKind> {
-        let zigzag = self.unsigned::<5>()? as u32;
-        Ok((zigzag >> 1) as i32 ^ -((zigzag & 1) as i32))
-    }
-
-    #[inline(always)]
-    pub(super) fn varlong(&mut self) -> Result<i64, DecodeErrorKind> {
-        let zigzag = self.unsigned::<10>()?;
-        Ok((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
+    pub(super) fn varlong(&mut self) -> Option<i64> {
+        let zigzag = self.unsigned::<VARLONG_BYTES_MAX>()?;
+        Some((zigzag >> 1) as i64 ^ -((zigzag & 1) as i64))
     }
 
     /// One and two bytes, which is nearly all there are, stand here; the rest is a call.
     #[inline(always)]
-    fn unsigned<const BYTES_MAX: usize>(&mut self) -> Result<u64, DecodeErrorKind> {
-        match self.bytes.get(self.at..) {
-            Some(&[a, ..]) if a < 0x80 => {
-                self.at += 1;
-                Ok(u64::from(a))
+    fn unsigned<const BYTES_MAX: usize>(&mut self) -> Option<u64> {
+        match *self.rest {
+            [a, ref rest @ ..] if a < 0x80 => {
+                self.rest = rest;
+                Some(u64::from(a))
             }
-            Some(&[a, b, ..]) if b < 0x80 && b != 0 => {
-                self.at += 2;
-                Ok(u64::from(a & 0x7f) | u64::from(b) << 7)
+            [a, b, ref rest @ ..] if b < 0x80 && b != 0 => {
+                self.rest = rest;
+                Some(u64::from(a & 0x7f) | u64::from(b) << 7)
             }
-            _ => self.unsigned_long::<BYTES_MAX>(),
-        }
-    }
-
-    #[inline(never)]
-    fn unsigned_long<const BYTES_MAX: usize>(&mut self) -> Result<u64, DecodeErrorKind> {
-        let mut value = 0u64;
-        for i in 0..BYTES_MAX {
-            let Some(&byte) = self.bytes.get(self.at + i) else {
-                return Err(self.truncated(i + 1));
-            };
-            value |= u64::from(byte & 0x7f) << (7 * i);
-            if byte < 0x80 {
-                let spare_bits = if BYTES_MAX == 5 { 32 - 28 } else { 64 - 63 };
-                let beyond = i + 1 == BYTES_MAX && byte >> spare_bits != 0;
-                if (i > 0 && byte == 0 || beyond) && !self.is_padded() {
-                    self.padded_at = self.at;
+            _ => {
+                let long = unsigned_long::<BYTES_MAX>(self.rest)?;
+                if long.is_padded {
+                    self.padded_at = self.padded_at.min(self.at());
                 }
-                self.at += i + 1;
-                return Ok(value);
+                self.rest = self.rest.get(long.length..)?;
+                Some(long.value)
             }
         }
-        Err(DecodeErrorKind::VarintTooLong)
     }
 
+    /// Why no integer of so many bytes at most, or no bytes of such a length, could be read here.
     #[cold]
-    fn truncated(&self, needed: usize) -> DecodeErrorKind {
-        DecodeErrorKind::Truncated { needed, available: self.left() }
+    pub(super) fn why_not(&self, wanted: Wanted) -> DecodeErrorKind {
+        let available = self.left();
+        match wanted {
+            Wanted::Bytes(needed) => DecodeErrorKind::Truncated { needed, available },
+            Wanted::Integer(bytes_max) if available < bytes_max => {
+                DecodeErrorKind::Truncated { needed: available + 1, available }
+            }
+            Wanted::Integer(_) => DecodeErrorKind::VarintTooLong,
+        }
     }
+}
+
+/// What could not be read.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Wanted {
+    /// So many bytes.
+    Bytes(usize),
+    /// An integer of so many bytes at most.
+    Integer(usize),
+}
+
+/// Bytes of the longest integer of 32 bits.
+pub(super) const VARINT_BYTES_MAX: usize = 5;
+/// Bytes of the longest integer of 64 bits.
+pub(super) const VARLONG_BYTES_MAX: usize = 10;
+
+struct Long {
+    value: u64,
+    length: usize,
+    is_padded: bool,
+}
+
+/// Takes no cursor, so that cursors can live in registers.
+#[inline(never)]
+fn unsigned_long<const BYTES_MAX: usize>(bytes: &[u8]) -> Option<Long> {
+    let mut value = 0u64;
+    for (i, &byte) in bytes.iter().take(BYTES_MAX).enumerate() {
+        value |= u64::from(byte & 0x7f) << (7 * i);
+        if byte < 0x80 {
+            let bits_in_last = if BYTES_MAX == VARINT_BYTES_MAX { 32 - 28 } else { 64 - 63 };
+            let beyond = i + 1 == BYTES_MAX && byte >> bits_in_last != 0;
+            return Some(Long { value, length: i + 1, is_padded: i > 0 && byte == 0 || beyond });
+        }
+    }
+    None
 }
 
 /// Zigzag: small numbers of either sign become small numbers.
@@ -168,11 +184,11 @@ mod tests {
         let end = put(&mut out, 0, value);
         assert_eq!(end, encoded_bytes(zigzag(value)), "{value}");
         let mut cursor = Cursor::new(&out[..end]);
-        assert_eq!(cursor.varlong(), Ok(value));
+        assert_eq!(cursor.varlong(), Some(value));
         assert!(!cursor.is_padded() && cursor.left() == 0);
         if let Ok(value) = i32::try_from(value) {
             let mut cursor = Cursor::new(&out[..end]);
-            assert_eq!(cursor.varint(), Ok(value));
+            assert_eq!(cursor.varint(), Some(value));
             assert!(!cursor.is_padded());
         }
     }
@@ -194,19 +210,24 @@ mod tests {
     fn padded_integers_are_read_and_remembered() {
         for bytes in [&[0x82, 0x00][..], &[0x82, 0x80, 0x80, 0x80, 0x00]] {
             let mut cursor = Cursor::new(bytes);
-            assert_eq!(cursor.varint(), Ok(1));
+            assert_eq!(cursor.varint(), Some(1));
             assert_eq!((cursor.left(), cursor.padded_at()), (0, 0));
         }
         let mut cursor = Cursor::new(&[0xff, 0xff, 0xff, 0xff, 0x1f]);
-        assert_eq!(cursor.varint(), Ok(i32::MIN));
+        assert_eq!(cursor.varint(), Some(i32::MIN));
         assert!(cursor.is_padded(), "a thirty-third bit");
     }
 
     #[test]
     fn too_long_and_cut_off_are_told_apart() {
-        assert_eq!(Cursor::new(&[0xff; 6]).varint(), Err(DecodeErrorKind::VarintTooLong));
-        assert_eq!(Cursor::new(&[0xff; 11]).varlong(), Err(DecodeErrorKind::VarintTooLong));
-        let cut = DecodeErrorKind::Truncated { needed: 4, available: 3 };
-        assert_eq!(Cursor::new(&[0xff; 3]).varint(), Err(cut));
+        let long = Cursor::new(&[0xff; 11]);
+        assert_eq!(long.clone().varint(), None);
+        assert_eq!(long.clone().varlong(), None);
+        let why = long.why_not(Wanted::Integer(VARLONG_BYTES_MAX));
+        assert_eq!(why, DecodeErrorKind::VarintTooLong);
+        let cut = Cursor::new(&[0xff; 3]);
+        assert_eq!(cut.clone().varint(), None);
+        let why = cut.why_not(Wanted::Integer(VARINT_BYTES_MAX));
+        assert_eq!(why, DecodeErrorKind::Truncated { needed: 4, available: 3 });
     }
 }
