@@ -53,7 +53,12 @@ impl Table {
         let told: Vec<_> = case.split(&['{', '}', ',']).filter(|f| f.contains(": ")).collect();
         let told: Vec<_> =
             told.iter().filter(|f| !f.contains(": None")).map(|f| f.trim()).collect();
-        writeln!(self.0, "{}\n    {}", told.join(", "), faults(field).join("\n    ")).unwrap();
+        self.lines(&told.join(", "), field);
+    }
+
+    fn lines(&mut self, case: &str, field: &[u8]) {
+        writeln!(self.0, "{case}").unwrap();
+        faults(field).iter().for_each(|fault| writeln!(self.0, "    {fault}").unwrap());
     }
 
     fn batch(&mut self, stated: StatedInBatch) {
@@ -72,7 +77,7 @@ impl Table {
         let length = field.len() as i32 - 12;
         field[8..12].copy_from_slice(&length.to_be_bytes());
         reseal(&mut field);
-        writeln!(self.0, "{case}\n    {}", faults(&field).join("\n    ")).unwrap();
+        self.lines(case, &field);
     }
 }
 
@@ -243,7 +248,6 @@ fn bytes_no_field_accounts_for_are_reported() {
     table.bytes("a batch cut within its last record", |field| drop(field.pop()));
     expect![[r#"
         nothing
-    
         three bytes after the last record
             3 bytes left over at byte 107 (batches[0])
         a zero after the last record

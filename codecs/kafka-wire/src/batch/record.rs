@@ -90,18 +90,30 @@ impl<'a> Iterator for Headers<'a> {
     fn next(&mut self) -> Option<Header<'a>> {
         self.left = self.left.checked_sub(1)?;
         let mut cursor = Cursor::new(self.bytes);
-        // A negative length was an observation when the record was found; it reads as null.
-        let key_length = usize::try_from(cursor.varint()?).ok()?;
-        let key = cursor.take(key_length)?;
-        let value = match usize::try_from(cursor.varint()?) {
-            Ok(length) => Some(cursor.take(length)?),
-            Err(_) => None,
-        };
-        self.bytes = cursor.rest();
-        Some(Header { key, value })
+        if let (Some(key), Some(value)) = (cursor.short_bytes(), cursor.short_bytes()) {
+            self.bytes = cursor.rest();
+            return Some(Header { key, value: Some(value) });
+        }
+        let (header, rest) = long_header(self.bytes)?;
+        self.bytes = rest;
+        Some(header)
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
         (self.left as usize, Some(self.left as usize))
     }
+}
+
+/// A header of any length, and what is behind it.
+#[inline(never)]
+fn long_header(bytes: &[u8]) -> Option<(Header<'_>, &[u8])> {
+    let mut cursor = Cursor::new(bytes);
+    let key_length = usize::try_from(cursor.varint()?).ok()?;
+    let key = cursor.take(key_length)?;
+    // A negative length was an observation when the record was found; it reads as null.
+    let value = match usize::try_from(cursor.varint()?) {
+        Ok(length) => Some(cursor.take(length)?),
+        Err(_) => None,
+    };
+    Some((Header { key, value }, cursor.rest()))
 }

@@ -12,7 +12,7 @@ use super::header::position;
 use super::iter::Batch;
 use super::message_set::MessageSet;
 use super::record::{Headers, Record};
-use super::varint::{Cursor, VARINT_BYTES_MAX, VARLONG_BYTES_MAX, Wanted};
+use super::varint::{Cursor, VARINT_BYTES_MAX, VARLONG_BYTES_MAX, Wanted, why_not};
 
 const VARINT: Wanted = Wanted::Integer(VARINT_BYTES_MAX);
 const VARLONG: Wanted = Wanted::Integer(VARLONG_BYTES_MAX);
@@ -34,9 +34,10 @@ pub struct Records<'a> {
     origin: usize,
     decompressed: bool,
     as_produced: bool,
-    /// How many to visit: the declared count, unless that is negative.
+    /// The declared count, or no end where that is negative.
     expected: usize,
-    visited: usize,
+    /// How many of them are still to visit.
+    remaining: usize,
     /// Fixed where the broker set the timestamps.
     log_append_time: Option<i64>,
     offset_delta_last: i32,
@@ -94,14 +95,20 @@ impl<'a> Records<'a> {
         let header = &batch.header;
         let log_append_time = (header.timestamp_type() == TimestampType::LogAppendTime)
             .then_some(header.max_timestamp);
+        let (bytes, expected) = match usize::try_from(header.record_count) {
+            // Messages are visited through the message set.
+            _ if header.magic < 2 => (&[][..], usize::MAX),
+            Ok(count) => (bytes, count),
+            Err(_) => (bytes, usize::MAX),
+        };
         let mut records = Self {
             batch: *batch,
             cursor: Cursor::new(bytes),
             origin,
             decompressed: false,
             as_produced: false,
-            expected: usize::try_from(header.record_count).unwrap_or(usize::MAX),
-            visited: 0,
+            expected,
+            remaining: expected,
             log_append_time,
             offset_delta_last: -1,
             timestamp_max: i64::MIN,
@@ -141,16 +148,32 @@ impl<'a> Records<'a> {
     /// How many records were visited, those that were not understood included.
     #[must_use]
     pub fn visited(&self) -> usize {
-        self.visited
+        self.expected - self.remaining
     }
 
     /// No loop here, so that the record is put together where the caller wants it.
     #[inline(always)]
     fn next_record(&mut self) -> Option<Record<'a>> {
+        if self.remaining == 0 || self.cursor.left() == 0 {
+            return self.next_at_end();
+        }
         let (start, body) = self.next_body()?;
         let record = self.record(start, body);
-        self.visited += 1;
+        self.remaining -= 1;
         if record.is_some() { record } else { self.next_after_fault() }
+    }
+
+    /// No record of magic 2 is left: the end, or a message set, which never had any.
+    #[cold]
+    #[inline(never)]
+    fn next_at_end(&mut self) -> Option<Record<'a>> {
+        match self.message_set {
+            Some(_) => self.next_message(),
+            None => {
+                self.end();
+                None
+            }
+        }
     }
 
     #[cold]
@@ -158,9 +181,12 @@ impl<'a> Records<'a> {
     fn next_after_fault(&mut self) -> Option<Record<'a>> {
         loop {
             self.totals = false;
+            if self.remaining == 0 || self.cursor.left() == 0 {
+                return self.next_at_end();
+            }
             let (start, body) = self.next_body()?;
             let record = self.record(start, body);
-            self.visited += 1;
+            self.remaining -= 1;
             if record.is_some() {
                 return record;
             }
@@ -170,47 +196,45 @@ impl<'a> Records<'a> {
     /// Where the next record begins, and what follows its length; the cursor is behind it then.
     #[inline(always)]
     fn next_body(&mut self) -> Option<(usize, &'a [u8])> {
-        if self.visited >= self.expected || self.cursor.left() == 0 || self.ended {
-            self.end();
-            return None;
-        }
         let start = self.cursor.at();
         let Some(length) = self.cursor.varint() else {
-            return self.end_at(start, self.cursor.why_not(VARINT));
+            return self.end_at(start, VARINT);
         };
-        let Ok(length) = usize::try_from(length) else {
-            return self.end_at(start, DecodeErrorKind::NegativeLength(length.into()));
+        let Ok(length_bytes) = usize::try_from(length) else {
+            return self.end_negative(start, length);
         };
-        match self.cursor.take(length) {
+        match self.cursor.take(length_bytes) {
             Some(body) => Some((start, body)),
-            None => self.end_at(start, self.cursor.why_not(Wanted::Bytes(length))),
+            None => self.end_at(start, Wanted::Bytes(length_bytes)),
         }
     }
 
     /// The fields of a record: attributes, timestamp and offset deltas, key, value, headers.
+    ///
+    /// Faults are placed by how much of the record was left, so that no position is counted for
+    /// the records that have none.
     #[inline(always)]
     fn record(&mut self, start: usize, body: &'a [u8]) -> Option<Record<'a>> {
-        let body_start = self.cursor.at() - body.len();
         let mut cursor = Cursor::new(body);
         let Some(attributes) = cursor.byte() else {
-            return self.lose(body_start, "attributes", cursor.why_not(Wanted::Bytes(1)));
+            return self.lose(0, "attributes", Wanted::Bytes(1));
         };
-        let at = body_start + cursor.at();
+        let left = cursor.left();
         let Some(timestamp_delta) = cursor.varlong() else {
-            return self.lose(at, "timestamp_delta", cursor.why_not(VARLONG));
+            return self.lose(left, "timestamp_delta", VARLONG);
         };
-        let timestamp = self.timestamp(at, timestamp_delta);
-        let at = body_start + cursor.at();
+        let timestamp = self.timestamp(left, timestamp_delta);
+        let left = cursor.left();
         let Some(offset_delta) = cursor.varint() else {
-            return self.lose(at, "offset_delta", cursor.why_not(VARINT));
+            return self.lose(left, "offset_delta", VARINT);
         };
-        let offset = self.offset(at, offset_delta);
-        let key = self.bytes(&mut cursor, body_start, "key")?;
-        let value = self.bytes(&mut cursor, body_start, "value")?;
-        let headers = self.headers(&mut cursor, body_start);
+        let offset = self.offset(left, offset_delta);
+        let key = self.bytes(&mut cursor, "key")?;
+        let value = self.bytes(&mut cursor, "value")?;
+        let headers = self.headers(&mut cursor);
         let attributes = attributes as i8;
-        if attributes != 0 || cursor.is_padded() || self.cursor.is_padded() {
-            self.observe_oddities(start, body_start, attributes, cursor.padded_at());
+        if attributes != 0 || cursor.is_padded() | self.cursor.is_padded() {
+            self.observe_oddities(start, body.len(), attributes, cursor.padded_at());
         }
         Some(Record {
             offset,
@@ -219,17 +243,17 @@ impl<'a> Records<'a> {
             value,
             headers,
             byte_offset: self.origin + start,
-            byte_length: body_start + body.len() - start,
+            byte_length: self.cursor.at() - start,
             attributes,
         })
     }
 
     #[inline(always)]
-    fn timestamp(&mut self, at: usize, delta: i64) -> i64 {
+    fn timestamp(&mut self, left: usize, delta: i64) -> i64 {
         let base = self.batch.header.base_timestamp;
         let Some(timestamp) = base.checked_add(delta) else {
             let kind = DecodeErrorKind::Invalid("timestamp beyond 64 bits");
-            self.observe(at, "timestamp_delta", kind);
+            self.observe_left(left, "timestamp_delta", kind);
             return base.saturating_add(delta);
         };
         self.timestamp_max = self.timestamp_max.max(timestamp);
@@ -237,119 +261,123 @@ impl<'a> Records<'a> {
     }
 
     #[inline(always)]
-    fn offset(&mut self, at: usize, delta: i32) -> Offset {
+    fn offset(&mut self, left: usize, delta: i32) -> Offset {
         let before = self.offset_delta_last;
+        self.offset_delta_last = delta;
+        // Nearly every record: one further than the one before, and not past the end of the range.
+        match self.batch.header.base_offset.0.checked_add(delta.into()) {
+            Some(offset) if delta.wrapping_sub(before) == 1 && delta >= 0 => Offset(offset),
+            _ => self.odd_offset(left, before, delta),
+        }
+    }
+
+    #[inline(never)]
+    fn odd_offset(&mut self, left: usize, before: i32, delta: i32) -> Offset {
         if delta <= before {
             let kind = DecodeErrorKind::Invalid("offset not above the one before");
-            self.observe(at, "offset_delta", kind);
+            self.observe_left(left, "offset_delta", kind);
         } else if self.as_produced && delta != before + 1 {
-            self.observe(at, "offset_delta", DecodeErrorKind::Invalid("gap in the offsets"));
+            let kind = DecodeErrorKind::Invalid("gap in the offsets");
+            self.observe_left(left, "offset_delta", kind);
         }
-        self.offset_delta_last = delta;
         let base = self.batch.header.base_offset.0;
         Offset(base.checked_add(delta.into()).unwrap_or_else(|| {
             let kind = DecodeErrorKind::Invalid("offset beyond 64 bits");
-            self.observe(at, "offset_delta", kind);
+            self.observe_left(left, "offset_delta", kind);
             base.saturating_add(delta.into())
         }))
     }
 
     /// A key or value; every negative length reads as null, as Kafka reads it, but only −1 says so.
     #[inline(always)]
-    fn bytes(
-        &mut self,
-        cursor: &mut Cursor<'a>,
-        body_start: usize,
-        field: &'static str,
-    ) -> Option<Option<&'a [u8]>> {
-        let at = body_start + cursor.at();
+    fn bytes(&mut self, cursor: &mut Cursor<'a>, field: &'static str) -> Option<Option<&'a [u8]>> {
+        let left = cursor.left();
         let Some(length) = cursor.varint() else {
-            return self.lose(at, field, cursor.why_not(VARINT));
+            return self.lose(left, field, VARINT);
         };
         if let Ok(length) = usize::try_from(length) {
             return match cursor.take(length) {
                 Some(bytes) => Some(Some(bytes)),
-                None => self.lose(at, field, cursor.why_not(Wanted::Bytes(length))),
+                None => self.lose_bytes(left, cursor.left(), field, length),
             };
         }
         if length < -1 {
-            self.observe(at, field, DecodeErrorKind::NegativeLength(length.into()));
+            self.observe_left(left, field, DecodeErrorKind::NegativeLength(length.into()));
         }
         Some(None)
     }
 
     /// The headers and the end of the record; what is understood of them is kept.
     #[inline(always)]
-    fn headers(&mut self, cursor: &mut Cursor<'a>, body_start: usize) -> Headers<'a> {
-        let at = body_start + cursor.at();
+    fn headers(&mut self, cursor: &mut Cursor<'a>) -> Headers<'a> {
+        let left = cursor.left();
         let Some(count) = cursor.varint() else {
-            self.observe(at, "headers", cursor.why_not(VARINT));
+            let _: Option<()> = self.lose(left, "headers", VARINT);
             return Headers::default();
         };
         let bytes = cursor.rest();
-        let count = match u32::try_from(count) {
-            Ok(count) if count as usize <= cursor.left() / 2 => count,
-            Ok(_) => {
-                self.observe(at, "headers", DecodeErrorKind::CountImpossible(count.into()));
-                return Headers::default();
-            }
-            Err(_) => {
-                self.observe(at, "headers", DecodeErrorKind::NegativeLength(count.into()));
-                return Headers::default();
-            }
+        // A header has two bytes at least.
+        let Some(count) = u32::try_from(count).ok().filter(|&n| n as usize <= bytes.len() / 2)
+        else {
+            self.observe_header_count(left, count);
+            return Headers::default();
         };
         for understood in 0..count {
-            if self.header(cursor, body_start, understood).is_none() {
-                return Headers::visited(bytes, understood);
+            match self.header(cursor, understood) {
+                Some(after) => *cursor = after,
+                None => return Headers::visited(bytes, understood),
             }
         }
         if cursor.left() > 0 {
             let kind = DecodeErrorKind::TrailingBytes(cursor.left());
-            self.observe(body_start + cursor.at(), "", kind);
+            self.observe_left(cursor.left(), "", kind);
         }
         Headers::visited(bytes, count)
     }
 
+    /// Passes over a header: where both lengths are short, which is nearly always, without a call.
     #[inline(always)]
-    fn header(&mut self, cursor: &mut Cursor<'a>, body_start: usize, index: u32) -> Option<()> {
-        let at = body_start + cursor.at();
-        let Some(length) = cursor.varint() else {
-            return self.lose_header(at, index, "key", cursor.why_not(VARINT));
-        };
-        let Ok(length) = usize::try_from(length) else {
-            let kind = DecodeErrorKind::NegativeLength(length.into());
-            return self.lose_header(at, index, "key", kind);
-        };
-        if cursor.take(length).is_none() {
-            let kind = cursor.why_not(Wanted::Bytes(length));
-            return self.lose_header(at, index, "key", kind);
+    fn header(&mut self, cursor: &Cursor<'a>, index: u32) -> Option<Cursor<'a>> {
+        let mut quick = cursor.clone();
+        if quick.short_bytes().is_some() && quick.short_bytes().is_some() {
+            return Some(quick);
         }
-        let at = body_start + cursor.at();
-        let Some(length) = cursor.varint() else {
-            return self.lose_header(at, index, "value", cursor.why_not(VARINT));
-        };
-        if let Ok(length) = usize::try_from(length) {
-            if cursor.take(length).is_none() {
-                let kind = cursor.why_not(Wanted::Bytes(length));
-                return self.lose_header(at, index, "value", kind);
+        self.long_header(cursor.clone(), index)
+    }
+
+    #[inline(never)]
+    fn long_header(&mut self, mut cursor: Cursor<'a>, index: u32) -> Option<Cursor<'a>> {
+        for field in ["key", "value"] {
+            let left = cursor.left();
+            let path = |field| format!("headers[{index}].{field}");
+            let Some(length) = cursor.varint() else {
+                return self.lose(left, &path(field), VARINT);
+            };
+            if let Ok(length) = usize::try_from(length) {
+                if cursor.take(length).is_none() {
+                    return self.lose_bytes(left, cursor.left(), &path(field), length);
+                }
+            } else if field == "key" || length < -1 {
+                let kind = DecodeErrorKind::NegativeLength(length.into());
+                self.observe_left(left, &path(field), kind);
+                if field == "key" {
+                    return None;
+                }
             }
-        } else if length < -1 {
-            let kind = DecodeErrorKind::NegativeLength(length.into());
-            let _: Option<()> = self.lose_header(at, index, "value", kind);
         }
-        Some(())
+        Some(cursor)
     }
 
     #[cold]
     #[inline(never)]
-    fn lose_header(
-        &mut self,
-        at: usize,
-        index: u32,
-        field: &str,
-        kind: DecodeErrorKind,
-    ) -> Option<()> {
-        self.lose(at, &format!("headers[{index}].{field}"), kind)
+    fn observe_header_count(&mut self, left: usize, count: i32) {
+        let count = i64::from(count);
+        let kind = if count < 0 {
+            DecodeErrorKind::NegativeLength(count)
+        } else {
+            DecodeErrorKind::CountImpossible(count)
+        };
+        self.observe_left(left, "headers", kind);
     }
 
     #[cold]
@@ -357,10 +385,11 @@ impl<'a> Records<'a> {
     fn observe_oddities(
         &mut self,
         start: usize,
-        body_start: usize,
+        body_length: usize,
         attributes: i8,
         padded_at: usize,
     ) {
+        let body_start = self.cursor.at() - body_length;
         if attributes != 0 {
             let kind = DecodeErrorKind::Invalid("reserved bits are set");
             self.observe(body_start, "attributes", kind);
@@ -388,13 +417,13 @@ impl<'a> Records<'a> {
         let stated = i64::from(header.last_offset_delta);
         // Compaction removes records and leaves the delta, so a log's may be above the last record.
         let found = i64::from(self.offset_delta_last);
-        if found > stated || self.as_produced && stated != self.visited as i64 - 1 {
-            let found = if self.as_produced { self.visited as i64 - 1 } else { found };
+        if found > stated || self.as_produced && stated != self.visited() as i64 - 1 {
+            let found = if self.as_produced { self.visited() as i64 - 1 } else { found };
             let kind = DecodeErrorKind::Mismatch { stated, found };
             self.observe_header(position::LAST_OFFSET_DELTA, "last_offset_delta", kind);
         }
         let (stated, found) = (header.max_timestamp, self.timestamp_max);
-        if self.log_append_time.is_none() && self.visited > 0 && stated != found {
+        if self.log_append_time.is_none() && self.visited() > 0 && stated != found {
             let kind = DecodeErrorKind::Mismatch { stated, found };
             self.observe_header(position::MAX_TIMESTAMP, "max_timestamp", kind);
         }
@@ -405,7 +434,7 @@ impl<'a> Records<'a> {
         if self.batch.header.record_count < 0 {
             return true;
         }
-        let found = self.visited + self.uncounted_records().unwrap_or(0);
+        let found = self.visited() + self.uncounted_records().unwrap_or(0);
         if found != self.expected {
             let (stated, found) = (self.expected as i64, found as i64);
             let kind = DecodeErrorKind::Mismatch { stated, found };
@@ -438,8 +467,19 @@ impl<'a> Records<'a> {
 
     #[cold]
     #[inline(never)]
-    fn end_at<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Option<T> {
+    fn end_negative<T>(&mut self, at: usize, length: i32) -> Option<T> {
+        self.end_by(at, DecodeErrorKind::NegativeLength(length.into()))
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_at<T>(&mut self, at: usize, wanted: Wanted) -> Option<T> {
+        self.end_by(at, why_not(self.cursor.left(), wanted))
+    }
+
+    fn end_by<T>(&mut self, at: usize, kind: DecodeErrorKind) -> Option<T> {
         self.ended = true;
+        self.cursor = Cursor::new(&[]);
         // After a fault of the decompression the bytes end anywhere: that was said already.
         let cut_by_decompression =
             !self.totals && self.decompressed && matches!(kind, DecodeErrorKind::Truncated { .. });
@@ -449,11 +489,33 @@ impl<'a> Records<'a> {
         None
     }
 
+    /// A fault of an integer, with so much of the record left before it.
     #[cold]
     #[inline(never)]
-    fn lose<T>(&mut self, at: usize, field: &str, kind: DecodeErrorKind) -> Option<T> {
-        self.observe(at, field, kind);
+    fn lose<T>(&mut self, left: usize, field: &str, wanted: Wanted) -> Option<T> {
+        self.observe_left(left, field, why_not(left, wanted));
         None
+    }
+
+    /// A fault of bytes, with so much of the record left before and behind their length.
+    #[cold]
+    #[inline(never)]
+    fn lose_bytes<T>(
+        &mut self,
+        left: usize,
+        left_behind: usize,
+        field: &str,
+        length: usize,
+    ) -> Option<T> {
+        self.observe_left(left, field, why_not(left_behind, Wanted::Bytes(length)));
+        None
+    }
+
+    /// A fault of the record before the cursor, with so much of it left.
+    #[cold]
+    #[inline(never)]
+    fn observe_left(&mut self, left: usize, field: &str, kind: DecodeErrorKind) {
+        self.observe(self.cursor.at() - left, field, kind);
     }
 
     /// A fault of the record being visited, at a position in the bytes of the records.
@@ -461,7 +523,7 @@ impl<'a> Records<'a> {
     #[inline(never)]
     fn observe(&mut self, at: usize, field: &str, kind: DecodeErrorKind) {
         let dot = if field.is_empty() { "" } else { "." };
-        let (index, inside, record) = (self.batch.index, self.inside(), self.visited);
+        let (index, inside, record) = (self.batch.index, self.inside(), self.visited());
         let path = format!("batches[{index}]{inside}.records[{record}]{dot}{field}");
         self.push(DecodeError { byte_offset: self.origin + at, path, kind });
     }
@@ -489,7 +551,7 @@ impl<'a> Records<'a> {
     fn next_message(&mut self) -> Option<Record<'a>> {
         let mut set = self.message_set.take()?;
         let message = set.next(&mut |at, field, kind| self.observe(at, field, kind));
-        self.visited += usize::from(message.is_some());
+        self.remaining -= usize::from(message.is_some());
         self.message_set = Some(set);
         message
     }
@@ -500,10 +562,11 @@ impl<'a> Iterator for Records<'a> {
 
     #[inline]
     fn next(&mut self) -> Option<Record<'a>> {
-        if self.message_set.is_some() { self.next_message() } else { self.next_record() }
+        self.next_record()
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        (0, Some(self.expected.min(1 + self.cursor.left() / RECORD_BYTES_MIN)))
+        let most = self.remaining.min(1 + self.cursor.left() / RECORD_BYTES_MIN);
+        (0, self.message_set.is_none().then_some(most))
     }
 }

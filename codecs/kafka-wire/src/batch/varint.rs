@@ -9,7 +9,7 @@ use crate::error::DecodeErrorKind;
 /// What is left of a slice.
 ///
 /// Reading answers `None` where it cannot, and then has not moved: why not is worked out by
-/// [`Cursor::why_not`], off the path of the millions that can be read.
+/// [`why_not`], off the path of the millions that can be read.
 #[derive(Debug, Clone)]
 pub(super) struct Cursor<'a> {
     rest: &'a [u8],
@@ -97,16 +97,16 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// Why no integer of so many bytes at most, or no bytes of such a length, could be read here.
-    #[cold]
-    pub(super) fn why_not(&self, wanted: Wanted) -> DecodeErrorKind {
-        let available = self.left();
-        match wanted {
-            Wanted::Bytes(needed) => DecodeErrorKind::Truncated { needed, available },
-            Wanted::Integer(bytes_max) if available < bytes_max => {
-                DecodeErrorKind::Truncated { needed: available + 1, available }
+    /// Bytes with their length before them, where that is neither negative nor above 63.
+    #[inline(always)]
+    pub(super) fn short_bytes(&mut self) -> Option<&'a [u8]> {
+        match *self.rest {
+            [length, ref rest @ ..] if length & 0x81 == 0 => {
+                let (taken, rest) = rest.split_at_checked(usize::from(length >> 1))?;
+                self.rest = rest;
+                Some(taken)
             }
-            Wanted::Integer(_) => DecodeErrorKind::VarintTooLong,
+            _ => None,
         }
     }
 }
@@ -120,6 +120,19 @@ pub(super) enum Wanted {
     Integer(usize),
 }
 
+/// Why what was wanted could not be read where so many bytes are left. Takes no cursor, so that
+/// cursors can live in registers.
+#[cold]
+pub(super) fn why_not(available: usize, wanted: Wanted) -> DecodeErrorKind {
+    match wanted {
+        Wanted::Bytes(needed) => DecodeErrorKind::Truncated { needed, available },
+        Wanted::Integer(bytes_max) if available < bytes_max => {
+            DecodeErrorKind::Truncated { needed: available + 1, available }
+        }
+        Wanted::Integer(_) => DecodeErrorKind::VarintTooLong,
+    }
+}
+
 /// Bytes of the longest integer of 32 bits.
 pub(super) const VARINT_BYTES_MAX: usize = 5;
 /// Bytes of the longest integer of 64 bits.
@@ -131,7 +144,6 @@ struct Long {
     is_padded: bool,
 }
 
-/// Takes no cursor, so that cursors can live in registers.
 #[inline(never)]
 fn unsigned_long<const BYTES_MAX: usize>(bytes: &[u8]) -> Option<Long> {
     let mut value = 0u64;
@@ -223,11 +235,11 @@ mod tests {
         let long = Cursor::new(&[0xff; 11]);
         assert_eq!(long.clone().varint(), None);
         assert_eq!(long.clone().varlong(), None);
-        let why = long.why_not(Wanted::Integer(VARLONG_BYTES_MAX));
+        let why = why_not(long.left(), Wanted::Integer(VARLONG_BYTES_MAX));
         assert_eq!(why, DecodeErrorKind::VarintTooLong);
         let cut = Cursor::new(&[0xff; 3]);
         assert_eq!(cut.clone().varint(), None);
-        let why = cut.why_not(Wanted::Integer(VARINT_BYTES_MAX));
+        let why = why_not(cut.left(), Wanted::Integer(VARINT_BYTES_MAX));
         assert_eq!(why, DecodeErrorKind::Truncated { needed: 4, available: 3 });
     }
 }
