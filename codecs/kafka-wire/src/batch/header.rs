@@ -240,7 +240,7 @@ pub fn reseal(batch: &mut [u8]) -> Option<u32> {
 
 /// CRC-32C over everything after the CRC. The leader epoch stands before it: a broker sets that.
 pub(super) fn crc_v2(batch: &[u8]) -> u32 {
-    crc32c::crc32c(batch.get(position::ATTRIBUTES..).unwrap_or_default())
+    crc_fast::crc32_iscsi(batch.get(position::ATTRIBUTES..).unwrap_or_default())
 }
 
 /// CRC-32 over everything after the CRC of a message of magic 0 or 1.

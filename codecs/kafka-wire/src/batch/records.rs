@@ -155,12 +155,12 @@ impl<'a> Records<'a> {
     #[inline(always)]
     fn next_record(&mut self) -> Option<Record<'a>> {
         if self.remaining == 0 || self.cursor.left() == 0 {
-            return self.next_at_end();
+            return apart(self.next_at_end());
         }
         let (start, body) = self.next_body()?;
         let record = self.record(start, body);
         self.remaining -= 1;
-        if record.is_some() { record } else { self.next_after_fault() }
+        if record.is_some() { record } else { apart(self.next_after_fault()) }
     }
 
     /// No record of magic 2 is left: the end, or a message set, which never had any.
@@ -569,4 +569,13 @@ impl<'a> Iterator for Records<'a> {
         let most = self.remaining.min(1 + self.cursor.left() / RECORD_BYTES_MIN);
         (0, self.message_set.is_none().then_some(most))
     }
+}
+
+/// The same record, field by field. Records that come back from a call are in memory; without this
+/// the compiler puts those that do not into the same memory, and reads them back from there.
+#[inline(always)]
+fn apart(record: Option<Record<'_>>) -> Option<Record<'_>> {
+    let Record { offset, timestamp, key, value, headers, byte_offset, byte_length, attributes } =
+        record?;
+    Some(Record { offset, timestamp, key, value, headers, byte_offset, byte_length, attributes })
 }
