@@ -1,9 +1,22 @@
 //! Packets to exchanges and exchanges to packets.
 //!
+//! * [`files`]: capture files, merged by time, into exchanges.
+//! * [`assembler`]: packets of many connections into exchanges; under it `connection` (one TCP
+//!   connection), `stream` (one direction of it, in order), `framer` (bytes to frames), `pairing`
+//!   (frames to exchanges) and `sniff` (what is spoken at all).
 //! * [`recorder`]: what our own client or proxy said and heard, into a pcapng file as it happens.
 //!
 //! Never: interprets what it carries.
 
+pub mod assembler;
+mod connection;
+pub mod files;
+mod framer;
+mod pairing;
 pub mod recorder;
+mod sniff;
+mod stream;
 
+pub use assembler::{Assembler, AssemblerOptions, PacketCounts};
+pub use files::{CaptureSummary, FileSummary, read_captures};
 pub use recorder::PcapngTap;

@@ -5,6 +5,7 @@
 //! * [`observation`]: what is odd about a history, though it could be read.
 //! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
 //! * [`read`]: columns out of the text of a history, in EDN or JSON lines.
+//! * [`wire`]: exchanges, as every place that sees bytes yields them.
 //! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
 //!
 //! Never: judges; opens a file or a socket.
@@ -15,6 +16,7 @@ pub mod observation;
 pub mod outcome;
 pub mod read;
 pub mod tap;
+pub mod wire;
 
 pub use columns::{History, KeyId, MopRef, Value};
 pub use event::{Event, EventType, Function, Mop, Process};

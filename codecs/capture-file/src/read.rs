@@ -25,6 +25,7 @@ pub struct CaptureReader<R: Read> {
     pub(crate) damages: Vec<Damage>,
     damages_more: u64,
     ended: bool,
+    peeked: Option<Found>,
 }
 
 enum Format {
@@ -72,8 +73,15 @@ impl<R: Read> CaptureReader<R> {
         } else {
             pcap::Head::decode(window.bytes()).map_or(Format::None, Format::Pcap)
         };
-        let mut reader =
-            Self { window, format, packets: 0, damages: Vec::new(), damages_more: 0, ended: false };
+        let mut reader = Self {
+            window,
+            format,
+            packets: 0,
+            damages: Vec::new(),
+            damages_more: 0,
+            ended: false,
+            peeked: None,
+        };
         match reader.format {
             Format::Pcap(_) if whole_head => reader.window.consume(pcap::HEAD_BYTES),
             Format::Pcapng(_) => {}
@@ -102,6 +110,26 @@ impl<R: Read> CaptureReader<R> {
     /// Where reading fails. What is wrong with the bytes is no error, see
     /// [`CaptureReader::damages`].
     pub fn next_packet(&mut self) -> io::Result<Option<Packet<'_>>> {
+        let found = match self.peeked.take() {
+            Some(found) => Some(found),
+            None => self.find_packet()?,
+        };
+        Ok(found.map(|found| self.packet(found)))
+    }
+
+    /// The time of the next packet, in nanoseconds since 1970; the packet stays the next.
+    ///
+    /// # Errors
+    /// Where reading fails.
+    pub fn peek_time_ns(&mut self) -> io::Result<Option<u64>> {
+        if self.peeked.is_none() {
+            self.peeked = self.find_packet()?;
+        }
+        Ok(self.peeked.as_ref().map(|found| found.time_ns))
+    }
+
+    /// Goes forward to the next packet.
+    fn find_packet(&mut self) -> io::Result<Option<Found>> {
         loop {
             let next = match &mut self.format {
                 Format::Pcap(head) => head.next(self.window.bytes()),
@@ -109,7 +137,7 @@ impl<R: Read> CaptureReader<R> {
                 Format::None => return Ok(None),
             };
             match next {
-                Next::Packet(found) => return Ok(Some(self.packet(found))),
+                Next::Packet(found) => return Ok(Some(found)),
                 Next::Other(bytes) => {
                     self.take_block_damage();
                     self.window.consume(bytes);

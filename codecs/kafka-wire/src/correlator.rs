@@ -70,6 +70,12 @@ impl<T> Correlator<T> {
         self.waiting.front()
     }
 
+    /// What is kept of the request that a response with this id would answer.
+    #[must_use]
+    pub fn find(&self, correlation_id: CorrelationId) -> Option<&T> {
+        self.waiting.iter().find(|(id, _)| *id == correlation_id).map(|(_, kept)| kept)
+    }
+
     /// How many requests wait.
     #[must_use]
     pub fn len(&self) -> usize {

@@ -1,0 +1,400 @@
+//! Frames of the two directions of one connection into exchanges.
+//!
+//! Responses are paired by the one [`Correlator`]. A Produce with acks=0 asks for no response.
+//! After SaslHandshake v0 come tokens without any header, until a frame is a request again
+//! (KIP-43; with v1 tokens travel in SaslAuthenticate, KIP-152).
+//!
+//! Never: looks into a body further than to the `acks` of a Produce.
+
+use std::sync::Arc;
+
+use kafka_wire::ApiKey;
+use kafka_wire::correlator::{Correlator, Paired};
+use kafka_wire::frame::FRAME_BYTES_MAX;
+use kafka_wire::header::{RequestHeader, decode_response_header};
+use kafka_wire::ids::CorrelationId;
+use kafka_wire::schema;
+
+use crate::history::tap::{Connection, Direction};
+use crate::history::wire::{
+    Exchange, ExchangeSink, Extent, Outcome, Request, RequestFacts, Response, Span, StreamTrouble,
+    StreamTroubleKind, Unanswered,
+};
+
+use super::framer::{FrameTaker, FrameView, Plausible};
+use super::stream::Mark;
+
+/// Requests that may wait on one connection; brokers and clients are far below.
+const WAITING_MAX: usize = 10_000;
+/// Bytes of a request's head up to the length of the client id, with the prefix.
+const REQUEST_HEAD_BYTES: usize = 14;
+/// How far correlation ids of one connection may jump where evidence is wanted.
+const CORRELATION_NEAR: i32 = 10_000;
+
+/// Memory for frames that span packets, shared by all connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Budget {
+    pub(super) used: usize,
+    pub(super) max: usize,
+}
+
+/// What waits on a connection.
+#[derive(Debug)]
+pub(super) struct Pairing<K> {
+    waiting: Correlator<(RequestFacts, K)>,
+    client_id: Option<Arc<[u8]>>,
+    last_request: Option<CorrelationId>,
+    sasl: Sasl,
+    pub(super) counts: Counts,
+}
+
+/// Counts of a connection's messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Counts {
+    pub(super) frames: u64,
+    pub(super) requests: u64,
+    pub(super) responses: u64,
+    pub(super) torn: [u64; 2],
+    pub(super) unanswered: u64,
+    pub(super) responses_without_request: u64,
+    pub(super) sasl_tokens: u64,
+}
+
+/// Where a connection is in SASL without headers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Sasl {
+    Headers,
+    /// Tokens come; so many of the client's were not answered.
+    Tokens {
+        unanswered: u32,
+    },
+}
+
+impl<K> Pairing<K> {
+    pub(super) fn new() -> Self {
+        Self {
+            waiting: Correlator::new(),
+            client_id: None,
+            last_request: None,
+            sasl: Sasl::Headers,
+            counts: Counts::default(),
+        }
+    }
+
+    /// The client id, one copy for all the requests that have the same.
+    fn client_id(&mut self, id: &[u8]) -> Arc<[u8]> {
+        match &self.client_id {
+            Some(known) if known[..] == *id => Arc::clone(known),
+            _ => Arc::clone(self.client_id.insert(id.into())),
+        }
+    }
+
+    /// Whether a request can begin so: a length and a version that exist, a client id that is one,
+    /// and something in common with the requests before it or with the packet's beginning.
+    fn plausible_request(&self, bytes: &[u8], at_segment_start: bool) -> Plausible {
+        let head = match RequestHead::read(bytes) {
+            Ok(head) => head,
+            Err(plausible) => return plausible,
+        };
+        let near = self.last_request.is_none_or(|last| {
+            let ahead = head.correlation_id.0.wrapping_sub(last.0);
+            (1..=CORRELATION_NEAR).contains(&ahead)
+        });
+        let same_client = match (&self.client_id, head.client_id) {
+            (Some(known), Some(this)) => known[..] == *this,
+            (None, Some(this)) => !this.is_empty(),
+            (_, None) => false,
+        };
+        if same_client || (at_segment_start && near) { Plausible::Yes } else { Plausible::No }
+    }
+
+    fn plausible_response(&self, bytes: &[u8], at_segment_start: bool) -> Plausible {
+        let Some(head) = bytes.first_chunk::<8>() else { return Plausible::NeedMore };
+        let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let id = CorrelationId(i32::from_be_bytes([head[4], head[5], head[6], head[7]]));
+        if !(4..=FRAME_BYTES_MAX as i32).contains(&length) {
+            return Plausible::No;
+        }
+        if self.waiting.find(id).is_some() {
+            return Plausible::Yes;
+        }
+        let before = self.last_request.map(|last| last.0.wrapping_sub(id.0));
+        let near = before.is_some_and(|before| (0..=CORRELATION_NEAR).contains(&before));
+        let fits = length as usize + 4 == bytes.len();
+        let evident = at_segment_start && (near || (before.is_none() && fits));
+        if evident { Plausible::Yes } else { Plausible::No }
+    }
+}
+
+/// The head of what may be a request.
+pub(super) struct RequestHead<'a> {
+    correlation_id: CorrelationId,
+    /// Text, or absent.
+    pub(super) client_id: Option<&'a [u8]>,
+}
+
+impl<'a> RequestHead<'a> {
+    /// Reads the head of a frame, prefix included, where it can be one of a request.
+    pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Plausible> {
+        let Some(head) = bytes.first_chunk::<REQUEST_HEAD_BYTES>() else {
+            let early = bytes.first_chunk::<8>().is_none_or(|head| known_api(head));
+            return Err(if early { Plausible::NeedMore } else { Plausible::No });
+        };
+        let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
+        let length_can_be = (10..=FRAME_BYTES_MAX as i32).contains(&length);
+        if !length_can_be || !known_api(&[0, 0, 0, 0, head[4], head[5], head[6], head[7]]) {
+            return Err(Plausible::No);
+        }
+        let id = CorrelationId(i32::from_be_bytes([head[8], head[9], head[10], head[11]]));
+        let client_id = match i16::from_be_bytes([head[12], head[13]]) {
+            -1 => None,
+            client_bytes if client_bytes < 0 || i32::from(client_bytes) + 10 > length => {
+                return Err(Plausible::No);
+            }
+            client_bytes => {
+                let end = REQUEST_HEAD_BYTES + client_bytes as usize;
+                let here = &bytes[REQUEST_HEAD_BYTES..end.min(bytes.len())];
+                if !here.iter().all(|byte| (0x20..0x7f).contains(byte)) {
+                    return Err(Plausible::No);
+                }
+                Some(bytes.get(REQUEST_HEAD_BYTES..end).ok_or(Plausible::NeedMore)?)
+            }
+        };
+        Ok(Self { correlation_id: id, client_id })
+    }
+}
+
+/// Whether bytes 4 to 7 name an API and a version of it that exist.
+fn known_api(head: &[u8; 8]) -> bool {
+    let key = ApiKey(i16::from_be_bytes([head[4], head[5]]));
+    let version = i16::from_be_bytes([head[6], head[7]]);
+    schema::request_header_version(key, version).is_some()
+}
+
+/// Takes the frames of one direction of a connection and makes exchanges of them.
+pub(super) struct Taker<'a, S: ExchangeSink> {
+    pub(super) connection: Connection,
+    pub(super) direction: Direction,
+    pub(super) pairing: &'a mut Pairing<S::Kept>,
+    pub(super) sink: &'a mut S,
+    pub(super) budget: &'a mut Budget,
+}
+
+impl<S: ExchangeSink> FrameTaker for Taker<'_, S> {
+    fn wanted(&mut self, head: &[u8]) -> usize {
+        let api = match self.direction {
+            Direction::Request => RequestHeader::peek(head).map(|(key, version, _)| (key, version)),
+            Direction::Response => correlation_id(head)
+                .and_then(|id| self.pairing.waiting.find(id))
+                .map(|(facts, _)| (facts.api_key, facts.api_version)),
+        };
+        api.map_or(usize::MAX, |(key, version)| {
+            self.sink.frame_bytes_wanted(self.direction, key, version)
+        })
+    }
+
+    fn frame(&mut self, frame: FrameView<'_>) {
+        self.pairing.counts.frames += 1;
+        match self.direction {
+            Direction::Request => self.request(&frame),
+            Direction::Response => self.response(&frame),
+        }
+    }
+
+    fn trouble(&mut self, mark: Mark, kind: StreamTroubleKind) {
+        self.sink.trouble(&StreamTrouble {
+            connection: self.connection,
+            direction: self.direction,
+            packet: mark.packet,
+            time_ns: mark.time_ns,
+            kind,
+        });
+    }
+
+    fn plausible(&self, bytes: &[u8], at_segment_start: bool) -> Plausible {
+        match self.direction {
+            Direction::Request => self.pairing.plausible_request(bytes, at_segment_start),
+            Direction::Response => self.pairing.plausible_response(bytes, at_segment_start),
+        }
+    }
+
+    fn reserve(&mut self, bytes: usize) -> bool {
+        let fits = self.budget.used + bytes <= self.budget.max;
+        self.budget.used += if fits { bytes } else { 0 };
+        fits
+    }
+
+    fn release(&mut self, bytes: usize) {
+        self.budget.used -= bytes;
+    }
+}
+
+impl<S: ExchangeSink> Taker<'_, S> {
+    fn request(&mut self, frame: &FrameView<'_>) {
+        let torn = frame.extent == Extent::Torn;
+        if let Sasl::Tokens { unanswered } = self.pairing.sasl {
+            if !torn && !is_request(frame.bytes) {
+                self.pairing.sasl = Sasl::Tokens { unanswered: unanswered + 1 };
+                self.token(frame);
+                return;
+            }
+            self.pairing.sasl = Sasl::Headers;
+        }
+        let Some((api_key, api_version, correlation_id)) = RequestHeader::peek(frame.bytes) else {
+            return self.no_header(frame);
+        };
+        let (client_id, body_at, header_error) = match RequestHeader::decode(frame.bytes) {
+            Ok((header, body_at)) => (header.client_id, body_at, None),
+            Err(error) => (None, frame.bytes.len(), Some(error)),
+        };
+        let counts = &mut self.pairing.counts;
+        let index = counts.requests + counts.torn[0];
+        counts.requests += u64::from(!torn);
+        counts.torn[0] += u64::from(torn);
+        let facts = RequestFacts {
+            connection: self.connection,
+            index,
+            api_key,
+            api_version,
+            correlation_id,
+            client_id: client_id.map(|id| self.pairing.client_id(id)),
+            span: frame.span,
+            extent: frame.extent,
+            header_error,
+        };
+        self.pairing.last_request = Some(correlation_id);
+        let request = Request { facts: &facts, frame: frame.bytes, body_at };
+        let kept = self.sink.request(&request);
+        if api_key == ApiKey::PRODUCE && acks(request.body(), api_version) == Some(0) {
+            let outcome = Outcome::NoneDue;
+            return self.sink.exchange(Exchange { request: facts, kept, outcome });
+        }
+        if api_key == ApiKey::SASL_HANDSHAKE && api_version == 0 {
+            self.pairing.sasl = Sasl::Tokens { unanswered: 0 };
+        }
+        self.pairing.waiting.request(correlation_id, (facts, kept));
+        self.give_up_oldest();
+    }
+
+    fn response(&mut self, frame: &FrameView<'_>) {
+        let torn = frame.extent == Extent::Torn;
+        if let Sasl::Tokens { unanswered: unanswered @ 1.. } = self.pairing.sasl
+            && self.pairing.waiting.is_empty()
+        {
+            self.pairing.sasl = Sasl::Tokens { unanswered: unanswered - 1 };
+            return self.token(frame);
+        }
+        let Some(correlation_id) = correlation_id(frame.bytes) else {
+            return self.no_header(frame);
+        };
+        self.pairing.counts.responses += u64::from(!torn);
+        self.pairing.counts.torn[1] += u64::from(torn);
+        let mut response = Response {
+            span: frame.span,
+            extent: frame.extent,
+            correlation_id,
+            frame: frame.bytes,
+            body_at: 4,
+            header_error: None,
+        };
+        let (request, kept) = match self.pairing.waiting.response(correlation_id) {
+            Paired::Next(waiting) => waiting,
+            Paired::Skipped { answered, unanswered } => {
+                for (_, waiting) in unanswered {
+                    self.unanswered(waiting, Unanswered::Overtaken);
+                }
+                answered
+            }
+            Paired::Unpaired => {
+                self.pairing.counts.responses_without_request += u64::from(!torn);
+                return self.sink.response_without_request(self.connection, &response);
+            }
+        };
+        match decode_response_header(frame.bytes, request.api_key, request.api_version) {
+            Ok((_, body_at)) => response.body_at = body_at,
+            Err(error) => {
+                response.header_error = Some(error);
+                response.body_at = frame.bytes.len();
+            }
+        }
+        self.pairing.counts.unanswered += u64::from(torn && request.extent != Extent::Torn);
+        self.sink.exchange(Exchange { request, kept, outcome: Outcome::Answered(response) });
+    }
+
+    fn token(&mut self, frame: &FrameView<'_>) {
+        self.pairing.counts.sasl_tokens += 1;
+        self.sink.sasl_token(self.connection, self.direction, &frame.span, frame.bytes);
+    }
+
+    /// A frame too short to be a message.
+    fn no_header(&mut self, frame: &FrameView<'_>) {
+        if frame.extent == Extent::Torn {
+            let index = usize::from(self.direction == Direction::Response);
+            self.pairing.counts.torn[index] += 1;
+            return;
+        }
+        let Span { last_packet: packet, time_ns, .. } = frame.span;
+        // Shorter than eight bytes.
+        let kind = StreamTroubleKind::BadLength(frame.bytes.len() as i32);
+        self.trouble(Mark { packet, time_ns, acknowledged: 0 }, kind);
+    }
+
+    fn unanswered(&mut self, waiting: (RequestFacts, S::Kept), why: Unanswered) {
+        self.pairing.counts.unanswered += u64::from(waiting.0.extent != Extent::Torn);
+        let (request, kept) = waiting;
+        self.sink.exchange(Exchange { request, kept, outcome: Outcome::Unanswered(why) });
+    }
+
+    /// Nothing more comes: what waits is unanswered.
+    pub(super) fn end(&mut self, why: Unanswered) {
+        let waiting: Vec<_> = self.pairing.waiting.drain().collect();
+        for (_, waiting) in waiting {
+            self.unanswered(waiting, why);
+        }
+    }
+
+    fn give_up_oldest(&mut self) {
+        if self.pairing.waiting.len() > WAITING_MAX {
+            let oldest = self.pairing.waiting.oldest().map(|(id, _)| *id);
+            if let Some(Paired::Next(waiting)) = oldest.map(|id| self.pairing.waiting.response(id))
+            {
+                self.unanswered(waiting, Unanswered::TooMany);
+            }
+        }
+    }
+}
+
+fn correlation_id(frame: &[u8]) -> Option<CorrelationId> {
+    frame.first_chunk::<4>().map(|id| CorrelationId(i32::from_be_bytes(*id)))
+}
+
+/// Whether a frame (without its prefix) can be a request, where a SASL token is the alternative.
+fn is_request(frame: &[u8]) -> bool {
+    // A frame is never larger than FRAME_BYTES_MAX.
+    let head = &frame[..frame.len().min(SASL_HEAD_BYTES)];
+    let bytes = [&(frame.len() as i32).to_be_bytes(), head].concat();
+    matches!(RequestHead::read(&bytes), Ok(_) | Err(Plausible::NeedMore)) && frame.len() >= 10
+}
+
+/// The `acks` of a Produce request. After `transactional_id` since v3, which is compact since v9.
+fn acks(body: &[u8], api_version: i16) -> Option<i16> {
+    let after_id = match api_version {
+        ..3 => 0,
+        3..9 => {
+            let length = i16::from_be_bytes(*body.first_chunk::<2>()?);
+            2 + usize::try_from(length).unwrap_or(0)
+        }
+        9.. => {
+            // A compact length is one more than the length; two bytes reach beyond any real id.
+            match *body {
+                [length @ 0..0x80, ..] => 1 + usize::from(length).saturating_sub(1),
+                [low, high @ 0..0x80, ..] => 1 + (usize::from(low & 0x7f) | usize::from(high) << 7),
+                _ => return None,
+            }
+        }
+    };
+    Some(i16::from_be_bytes(*body.get(after_id..)?.first_chunk::<2>()?))
+}
+
+/// Bytes of a frame that decide whether it is a token.
+const SASL_HEAD_BYTES: usize = 512;

@@ -1,0 +1,42 @@
+//! What the first bytes of a connection say it speaks.
+
+use super::framer::Plausible;
+use super::pairing::RequestHead;
+
+/// What a connection speaks, as far as its first bytes tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Sniffed {
+    /// Kafka's protocol.
+    Kafka,
+    /// TLS.
+    Tls,
+    /// None of them.
+    Other,
+    /// More bytes would tell.
+    Unknown,
+}
+
+/// Looks at the first bytes of the client and of the broker; `from_beginning` where they are the
+/// first of the connection.
+pub(super) fn sniff(client: &[u8], broker: &[u8], from_beginning: bool) -> Sniffed {
+    if is_tls(client) || is_tls(broker) {
+        return Sniffed::Tls;
+    }
+    match RequestHead::read(client) {
+        Ok(_) => Sniffed::Kafka,
+        Err(Plausible::No) if from_beginning => Sniffed::Other,
+        Err(_) => Sniffed::Unknown,
+    }
+}
+
+/// Whether a segment begins with a request whose client names itself: a response may look like a
+/// request without.
+pub(super) fn says_a_request(bytes: &[u8]) -> bool {
+    RequestHead::read(bytes).is_ok_and(|head| head.client_id.is_none_or(|id| !id.is_empty()))
+}
+
+/// A TLS record: handshake, alert, change of cipher or data, of version 3.x. As a frame's length
+/// it would be 330 MB or more, which no frame has.
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x14..=0x17, 3, 0..=4, high, ..] if *high <= 0x48)
+}
