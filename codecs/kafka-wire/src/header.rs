@@ -80,7 +80,7 @@ impl<'a> RequestHeader<'a> {
         ))
     }
 
-    /// Writes the header; unknown APIs and versions get header v1, as brokers of any age can read.
+    /// Writes the header; unknown APIs get header v1, which brokers of any age can read.
     pub fn encode(&self, out: &mut impl BufMut) {
         let version =
             crate::schema::request_header_version(self.api_key, self.api_version).unwrap_or(1);

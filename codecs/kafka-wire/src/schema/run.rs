@@ -428,8 +428,9 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
         tag: u32,
         size: usize,
     ) -> Step<()> {
-        let first = self.frames[self.depth - 1].index == 1;
-        let memory = if first { UNKNOWN_TAG_MEMORY } else { UNKNOWN_TAG_MEMORY_NEXT };
+        // The list itself is announced to nobody, so that its flag is free to say this.
+        let seen = std::mem::replace(&mut self.frames[self.depth - 1].flags, WANTED) == WANTED;
+        let memory = if seen { UNKNOWN_TAG_MEMORY_NEXT } else { UNKNOWN_TAG_MEMORY };
         let start = self.at;
         self.decoded(op, start, memory)?;
         self.at += size;
