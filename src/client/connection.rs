@@ -7,9 +7,12 @@
 //! Never: opens itself again; sends anything twice; decodes a body.
 
 use std::fmt;
+use std::future::Future;
 use std::io;
+use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::{Buf, BufMut, Bytes, BytesMut};
@@ -161,19 +164,38 @@ pub struct Response {
 #[derive(Debug)]
 pub struct Pending {
     answer: oneshot::Receiver<Result<Response, Fate>>,
-    timeout: Duration,
+    clock: Clock,
+    deadline_ns: u64,
     /// The correlation id it went out with.
     pub correlation_id: CorrelationId,
 }
 
 impl Pending {
-    /// Waits for the answer, at most the request timeout from now.
-    pub async fn answer(self) -> Result<Response, Fate> {
-        match tokio::time::timeout(self.timeout, self.answer).await {
-            Ok(Ok(answer)) => answer,
-            Ok(Err(_)) => Err(Fate::Lost { why: "connection was closed on our side".into() }),
-            Err(_) => Err(Fate::TimedOut),
-        }
+    /// Waits for the answer, at most the request timeout from when it was sent.
+    pub async fn answer(mut self) -> Result<Response, Fate> {
+        self.wait().await
+    }
+
+    /// The same, for a caller who may stop waiting and come back; once it has returned, there is
+    /// nothing left to wait for.
+    pub async fn wait(&mut self) -> Result<Response, Fate> {
+        let left = Duration::from_nanos(self.deadline_ns.saturating_sub(self.clock.now_ns()));
+        let answer = std::future::poll_fn(|cx| self.poll_answer(cx));
+        tokio::time::timeout(left, answer).await.unwrap_or(Err(Fate::TimedOut))
+    }
+
+    /// Looks whether the answer is there. Knows no timeout; must not be asked again once it is.
+    pub fn poll_answer(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, Fate>> {
+        Pin::new(&mut self.answer).poll(cx).map(|answer| {
+            let closed = || Err(Fate::Lost { why: "connection was closed on our side".into() });
+            answer.unwrap_or_else(|_| closed())
+        })
+    }
+
+    /// When the request times out, in nanoseconds since the start of the run.
+    #[must_use]
+    pub fn deadline_ns(&self) -> u64 {
+        self.deadline_ns
     }
 }
 
@@ -190,6 +212,7 @@ pub struct Connection {
     task: JoinHandle<()>,
     next_correlation: AtomicI32,
     alive: Arc<AtomicBool>,
+    clock: Clock,
     request_timeout: Duration,
     id: tap::Connection,
     address: String,
@@ -244,6 +267,7 @@ impl Connection {
             task,
             next_correlation: AtomicI32::new(0),
             alive,
+            clock: conduct.clock.clone(),
             request_timeout: conduct.request_timeout,
             id,
             address: address.to_owned(),
@@ -288,7 +312,25 @@ impl Connection {
     ) -> Result<Pending, Fate> {
         let (answer, receiver) = oneshot::channel();
         self.queue(Command::Request { frame, correlation_id, answer }).await?;
-        Ok(Pending { answer: receiver, timeout: self.request_timeout, correlation_id })
+        Ok(self.pending(receiver, correlation_id))
+    }
+
+    /// Sends a request without waiting for room in the queue, so that nothing can come between
+    /// deciding to send it and having done so.
+    ///
+    /// # Errors
+    /// [`Fate::NotSent`] where the connection has ended or its queue is full.
+    pub fn try_send(&self, frame: Frame) -> Result<Pending, Fate> {
+        let correlation_id = CorrelationId(self.next_correlation.fetch_add(1, Ordering::Relaxed));
+        let (answer, receiver) = oneshot::channel();
+        let command = Command::Request { frame, correlation_id, answer };
+        self.commands.try_send(command).map_err(|error| match error {
+            mpsc::error::TrySendError::Closed(_) => self.ended(),
+            mpsc::error::TrySendError::Full(_) => Fate::NotSent {
+                why: format!("{QUEUE_REQUESTS_MAX} requests wait for {} already", self.address),
+            },
+        })?;
+        Ok(self.pending(receiver, correlation_id))
     }
 
     /// Sends bytes as they are: part of a frame, two frames, rubbish. `expects` says which answer
@@ -303,8 +345,7 @@ impl Connection {
     ) -> Result<Pending, Fate> {
         let (answer, receiver) = oneshot::channel();
         self.queue(Command::Raw { bytes, expects, answer }).await?;
-        let correlation_id = expects.map_or(CorrelationId(-1), |(_, _, id)| id);
-        Ok(Pending { answer: receiver, timeout: self.request_timeout, correlation_id })
+        Ok(self.pending(receiver, expects.map_or(CorrelationId(-1), |(_, _, id)| id)))
     }
 
     /// Sends a request and waits for its answer.
@@ -316,9 +357,21 @@ impl Connection {
     }
 
     async fn queue(&self, command: Command) -> Result<(), Fate> {
-        self.commands.send(command).await.map_err(|_| Fate::NotSent {
-            why: format!("the connection to {} had ended", self.address),
-        })
+        self.commands.send(command).await.map_err(|_| self.ended())
+    }
+
+    fn ended(&self) -> Fate {
+        Fate::NotSent { why: format!("the connection to {} had ended", self.address) }
+    }
+
+    fn pending(
+        &self,
+        answer: oneshot::Receiver<Result<Response, Fate>>,
+        correlation_id: CorrelationId,
+    ) -> Pending {
+        let timeout_ns = u64::try_from(self.request_timeout.as_nanos()).unwrap_or(u64::MAX);
+        let deadline_ns = self.clock.now_ns().saturating_add(timeout_ns);
+        Pending { answer, clock: self.clock.clone(), deadline_ns, correlation_id }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Every request a pipeline made, with what came of it.
 
 use std::fmt;
+use std::future::Future;
 use std::sync::Arc;
 
 use kafka_wire::ids::NodeId;
@@ -9,6 +10,7 @@ use kafka_wire::{ApiKey, ErrorCode};
 use crate::client;
 use crate::client::producer::Acks;
 use crate::history::outcome::{self, Outcome};
+use crate::world::Clock;
 
 /// One request and what came of it.
 #[derive(Debug, Clone, PartialEq)]
@@ -99,6 +101,12 @@ impl fmt::Display for Came {
 }
 
 impl Attempt {
+    /// A request about to be sent.
+    pub(crate) fn begun(api_key: ApiKey, api_version: i16, node: NodeId, sent_ns: u64) -> Self {
+        let came = Came::Waiting;
+        Self { api_key, api_version, node, acks: None, came, sent_ns, received_ns: None }
+    }
+
     /// As the table of outcomes knows it.
     #[must_use]
     pub fn seen(&self) -> outcome::Attempt {
@@ -121,6 +129,32 @@ impl fmt::Display for Attempt {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { api_key, api_version, node, came, .. } = self;
         write!(f, "{api_key} v{api_version} to node {node}: {came}")
+    }
+}
+
+/// Makes a request and keeps it among the attempts, from before it leaves: a caller who stops
+/// waiting leaves it there as [`Came::Waiting`].
+pub(crate) async fn recorded<T>(
+    attempts: &mut Vec<Attempt>,
+    clock: &Clock,
+    (api_key, api_version, node): (ApiKey, i16, NodeId),
+    call: impl Future<Output = Result<T, client::Fate>>,
+    code: impl FnOnce(&T) -> ErrorCode,
+) -> Result<T, Came> {
+    let at = attempts.len();
+    attempts.push(Attempt::begun(api_key, api_version, node, clock.now_ns()));
+    let answer = call.await;
+    let attempt = &mut attempts[at];
+    match answer {
+        Ok(answer) => {
+            attempt.came = Came::Answered(code(&answer));
+            attempt.received_ns = Some(clock.now_ns());
+            Ok(answer)
+        }
+        Err(fate) => {
+            attempt.came = Came::from(&fate);
+            Err(attempt.came.clone())
+        }
     }
 }
 

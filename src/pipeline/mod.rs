@@ -13,8 +13,10 @@
 //! Never: hides an attempt; says that something happened or did not when that is in doubt.
 
 pub mod attempt;
+mod caller;
 pub mod cluster;
 pub mod consumer;
+mod links;
 pub mod policy;
 pub mod producer;
 mod trouble;

@@ -3,6 +3,9 @@
 use std::fmt;
 use std::time::Duration;
 
+use super::trouble::Trouble;
+use crate::world::Clock;
+
 /// When to try again, and when to give up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RetryPolicy {
@@ -55,6 +58,47 @@ impl RetryPolicy {
     pub fn allows(&self, attempts: u32) -> bool {
         self.retries.is_none_or(|retries| attempts <= retries)
     }
+}
+
+/// One thing being tried: how often so far, and until when.
+pub(crate) struct Retry {
+    policy: RetryPolicy,
+    clock: Clock,
+    deadline_ns: u64,
+    attempts: u32,
+}
+
+impl Retry {
+    pub(crate) fn begin(policy: RetryPolicy, clock: &Clock) -> Self {
+        let deadline_ns = clock.now_ns().saturating_add(nanos(policy.delivery_timeout));
+        Self { policy, clock: clock.clone(), deadline_ns, attempts: 0 }
+    }
+
+    /// Waits before the next attempt, or gives up with what went wrong last.
+    pub(crate) async fn pause(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        self.attempts += 1;
+        self.sleep(self.policy.backoff(self.attempts), trouble).await
+    }
+
+    /// The same where a short wait will do: CONCURRENT_TRANSACTIONS, a topic just made.
+    pub(crate) async fn pause_short(&mut self, trouble: Trouble) -> Result<(), Trouble> {
+        self.attempts += 1;
+        self.sleep(self.policy.backoff_concurrent(self.attempts), trouble).await
+    }
+
+    async fn sleep(&self, wait: Duration, trouble: Trouble) -> Result<(), Trouble> {
+        let past = self.clock.now_ns().saturating_add(nanos(wait)) >= self.deadline_ns;
+        if past || !self.policy.allows(self.attempts) {
+            return Err(trouble);
+        }
+        tokio::time::sleep(wait).await;
+        Ok(())
+    }
+}
+
+/// A duration in nanoseconds, held at the end of the range.
+pub(crate) fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 fn doubled(first: Duration, attempts: u32, max: Duration) -> Duration {
