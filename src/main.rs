@@ -1,3 +1,7 @@
 //! The tool: everything it does is in the library.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    fencepost::cli::main(std::env::args_os())
+}

@@ -3,9 +3,9 @@
 //!
 //! Never: lets that crate see bytes the walker has not visited (it allocates by declared counts).
 
-use crate::history::tap::Direction as MessageKind;
 use bytes::{Bytes, BytesMut};
 use kafka_protocol::protocol::{Decodable, Request};
+use kafka_wire::schema::{self, Direction};
 use kafka_wire::{ApiKey, DecodeError, DecodeErrorKind};
 
 use super::connection::{Connection, Fate, Frame, Pending, Response, Rubbish};
@@ -28,7 +28,7 @@ pub fn encode<R: Request>(request: &R, api_version: i16) -> Result<Frame, Fate> 
 /// # Errors
 /// Where the bytes do not decode, not wholly, or to more memory than is allowed (W2).
 pub fn decode<R: Request>(body: Bytes, api_version: i16) -> Result<R::Response, DecodeError> {
-    decode_message::<R::Response>(ApiKey(R::KEY), MessageKind::Response, body, api_version)
+    decode_message::<R::Response>(ApiKey(R::KEY), Direction::Response, body, api_version)
 }
 
 /// Decodes any body the walker passes.
@@ -37,11 +37,11 @@ pub fn decode<R: Request>(body: Bytes, api_version: i16) -> Result<R::Response, 
 /// Where the walker stops, or the crate refuses what the walker passed.
 pub fn decode_message<M: Decodable>(
     api_key: ApiKey,
-    kind: MessageKind,
+    kind: Direction,
     mut body: Bytes,
     api_version: i16,
 ) -> Result<M, DecodeError> {
-    let _ = kind;
+    schema::guard(api_key, api_version, kind, &body)?;
     let length = body.len();
     M::decode(&mut body, api_version).map_err(|_| DecodeError {
         byte_offset: length - body.len(),

@@ -15,9 +15,12 @@ pub mod event;
 pub mod observation;
 pub mod outcome;
 pub mod read;
+pub mod recorder;
 pub mod tap;
 pub mod wire;
+pub mod write;
 
 pub use columns::{History, KeyId, MopRef, Value};
 pub use event::{Event, EventType, Function, Mop, Process};
+pub use recorder::{Moment, Recorder};
 pub use tap::{Connection, Direction, Tap};

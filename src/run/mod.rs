@@ -1,3 +1,20 @@
 //! One run from plan to record: seed, clock, faults in time, files.
 //!
+//! * [`plan`]: everything a run depends on, as a file that runs it again.
+//! * [`properties`]: client properties under the names Kafka's users know.
+//! * [`record`]: the run folder, written as things happen.
+//! * [`story`]: the whole run in one function.
+//! * [`judge`]: reads what was recorded, from any file, and has it checked.
+//! * [`clock`]: the machine's clock, made a value.
+//!
 //! Never: contains protocol or checking logic.
+
+pub mod clock;
+pub mod judge;
+pub mod plan;
+pub mod properties;
+pub mod record;
+pub mod story;
+
+pub use plan::Plan;
+pub use record::RunRecord;

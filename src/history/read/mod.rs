@@ -7,10 +7,10 @@
 //! Never: opens a file; stops at what is merely odd.
 
 mod edn;
-mod grammar;
-mod json;
-mod notation;
-mod text;
+pub(super) mod grammar;
+pub(super) mod json;
+pub(super) mod notation;
+pub(super) mod text;
 
 use std::io::{BufRead, BufReader, Read};
 use std::num::NonZeroUsize;

@@ -1,0 +1,106 @@
+//! `fencepost check FILE...`: judges what was recorded.
+
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{Exit, Manner, OutputFormat, print};
+use crate::checker::Validity;
+use crate::report::text;
+use crate::run::judge::{self, Given};
+
+/// What was typed.
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  fencepost check store/latest\n  \
+    fencepost check history.edn.gz --no-ww-deps\n  \
+    fencepost check run1.pcapng --output-format json\n\n\
+    Several files are one history. A folder is a run folder: what it asks for is taken from its \
+    plan.toml, other flags change it. `-` is standard input.")]
+pub(crate) struct CheckArguments {
+    /// Run folders, history.jsonl, history.edn (.gz too), .pcap, .pcapng, or `-`.
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+    /// Ways consumers were bound: assign, subscribe.
+    #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
+    sub_via: Vec<SubViaArgument>,
+    /// Infer write-write edges from offsets (the default).
+    #[arg(long, overrides_with = "no_ww_deps")]
+    ww_deps: bool,
+    /// Do not.
+    #[arg(long, overrides_with = "ww_deps")]
+    no_ww_deps: bool,
+    /// Anomalies that are reported and not bad.
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
+    ignore_queue_errors: Vec<String>,
+    /// Cases shown of each type; 0 is all.
+    #[arg(long, value_name = "N")]
+    anomalies_max: Option<usize>,
+    /// queue or list-append; without it, what the file says, else queue.
+    #[arg(long, value_name = "NAME")]
+    workload: Option<String>,
+    /// What a list-append history is held to.
+    #[arg(long, value_name = "NAME")]
+    consistency_model: Option<String>,
+    /// read_committed or read_uncommitted.
+    #[arg(long, value_name = "LEVEL")]
+    isolation_level: Option<String>,
+    /// The notation of the files.
+    #[arg(long, value_enum, default_value = "auto")]
+    format: FormatArgument,
+}
+
+/// How a consumer was bound.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum SubViaArgument {
+    Assign,
+    Subscribe,
+}
+
+/// The notation of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum FormatArgument {
+    /// By its first bytes.
+    Auto,
+    /// One JSON event a line.
+    Jsonl,
+    /// Jepsen's.
+    Edn,
+    /// Packets.
+    Pcap,
+}
+
+/// Reads, checks, prints.
+pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Result<Exit> {
+    let has = |way| arguments.sub_via.contains(&way);
+    let given = Given {
+        sub_via: (!arguments.sub_via.is_empty())
+            .then(|| (has(SubViaArgument::Assign), has(SubViaArgument::Subscribe))),
+        ww_deps: (arguments.ww_deps || arguments.no_ww_deps).then_some(!arguments.no_ww_deps),
+        ignore: arguments.ignore_queue_errors.clone(),
+        anomalies_max: arguments.anomalies_max,
+        workload: arguments.workload.clone(),
+        consistency_model: arguments.consistency_model.clone(),
+        isolation_level: arguments.isolation_level.clone(),
+        format: match arguments.format {
+            FormatArgument::Auto => None,
+            FormatArgument::Jsonl => Some(judge::Notation::Jsonl),
+            FormatArgument::Edn => Some(judge::Notation::Edn),
+            FormatArgument::Pcap => Some(judge::Notation::Packets),
+        },
+    };
+    let verdict = judge::judge(&arguments.files, &given)?;
+    match manner.format {
+        OutputFormat::Json => print(&serde_json::to_string_pretty(&verdict)?),
+        OutputFormat::Text => print(text::summary(&verdict).trim_end()),
+    }
+    Ok(exit(verdict.valid))
+}
+
+/// The exit code of a verdict.
+pub(crate) fn exit(valid: Validity) -> Exit {
+    match valid {
+        Validity::True => Exit::Valid,
+        Validity::False => Exit::Invalid,
+        Validity::Unknown => Exit::Unknown,
+    }
+}

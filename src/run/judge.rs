@@ -1,0 +1,255 @@
+//! Reads what was recorded, from any file, and has it checked.
+//!
+//! A live run is judged by this path too: from its files, not from memory.
+
+use std::fs::{self, File};
+use std::io::{self, BufReader, Read};
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+
+use super::plan::Plan;
+use super::record::{RecordError, RunRecord};
+use crate::broker::Facts;
+
+use crate::checker::{self, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload};
+use crate::history::read::{Format, ReadError, Recorded, read_history};
+use crate::history::write::write_history;
+use crate::workload;
+
+/// How a file is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notation {
+    /// One JSON event a line.
+    Jsonl,
+    /// Jepsen's.
+    Edn,
+    /// Packets.
+    Packets,
+}
+
+/// What the caller asks for; absent means what the files say, or the default.
+#[derive(Debug, Clone, Default)]
+pub struct Given {
+    /// Whether consumers were bound by assign, and by subscribe.
+    pub sub_via: Option<(bool, bool)>,
+    /// Whether write-write edges are inferred.
+    pub ww_deps: Option<bool>,
+    /// Anomalies that are reported and not bad.
+    pub ignore: Vec<String>,
+    /// Cases shown of each type; 0 is all.
+    pub anomalies_max: Option<usize>,
+    /// `queue` or `list-append`.
+    pub workload: Option<String>,
+    /// What a list-append history is held to.
+    pub consistency_model: Option<String>,
+    /// `read_committed` or `read_uncommitted`.
+    pub isolation_level: Option<String>,
+    /// The notation of the files; absent means by their first bytes.
+    pub format: Option<Notation>,
+}
+
+/// Why files could not be judged.
+#[derive(Debug, thiserror::Error)]
+pub enum JudgeError {
+    /// A file could not be read.
+    #[error("cannot read {path}")]
+    Read {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
+    /// A file is no history.
+    #[error("{path}")]
+    History {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: ReadError,
+    },
+    /// A run folder's plan makes no sense.
+    #[error("{path}: {reason}")]
+    Plan {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// What was asked for makes no sense.
+    #[error("{0}")]
+    Given(String),
+    /// A result could not be written.
+    #[error(transparent)]
+    Record(#[from] RecordError),
+}
+
+/// Judges files, or a run folder, as one history.
+///
+/// # Errors
+/// Where nothing of a file can be read; a file that is cut off is judged as far as it goes.
+pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
+    let [path] = files else {
+        return Err(JudgeError::Given("several histories cannot be merged yet: name one".into()));
+    };
+    let mut expectation = Expectation::default();
+    let file = if path.is_dir() {
+        let plan = read_plan(&path.join("plan.toml"))?;
+        expectation = expectation_of(&plan);
+        path.join("history.jsonl")
+    } else {
+        path.clone()
+    };
+    apply(&mut expectation, given)?;
+    let format = match given.format {
+        None => Format::Auto,
+        Some(Notation::Jsonl) => Format::Jsonl,
+        Some(Notation::Edn) => Format::Edn,
+        Some(Notation::Packets) => {
+            return Err(JudgeError::Given("packets cannot be judged yet".into()));
+        }
+    };
+    let clock = super::clock::real();
+    let recorded = read(&file, format)?;
+    let read_ns = clock.now_ns();
+    let mut verdict = checker::check(&recorded.history, &expectation);
+    let checked_ns = clock.now_ns();
+    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
+    Ok(verdict)
+}
+
+/// Judges a run that just ended, from its files, and writes the results beside them.
+///
+/// # Errors
+/// Where its files cannot be read back or the results not be written.
+pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdict, JudgeError> {
+    let clock = super::clock::real();
+    let file = record.history_file();
+    let recorded = read(&file, Format::Jsonl)?;
+    let read_ns = clock.now_ns();
+    let mut verdict = checker::check(&recorded.history, &expectation_of(plan));
+    let checked_ns = clock.now_ns();
+    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
+    record.write_with("history.edn", |mut out| {
+        write_history(&recorded.history, Format::Edn, &mut out)
+    })?;
+    let mut results = serde_json::to_value(&verdict).expect("a verdict is JSON");
+    results["broker"] = serde_json::json!({
+        "software": facts.software,
+        "finalized_features": facts.finalized_features,
+        "nodes": facts.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    });
+    results["seed"] = plan.seed.into();
+    let text = serde_json::to_vec_pretty(&results).expect("JSON is written to memory");
+    record.write("results.json", &text)?;
+    Ok(verdict)
+}
+
+fn read_plan(path: &Path) -> Result<Plan, JudgeError> {
+    let text = fs::read_to_string(path)
+        .map_err(|source| JudgeError::Read { path: path.to_owned(), source })?;
+    Plan::from_toml(&text)
+        .map_err(|error| JudgeError::Plan { path: path.to_owned(), reason: error.to_string() })
+}
+
+fn read(path: &Path, format: Format) -> Result<Recorded, JudgeError> {
+    let source: Box<dyn Read + Send> = if path == Path::new("-") {
+        Box::new(io::stdin())
+    } else {
+        let file = File::open(path)
+            .map_err(|source| JudgeError::Read { path: path.to_owned(), source })?;
+        Box::new(BufReader::with_capacity(1 << 16, file))
+    };
+    read_history(source, format, threads())
+        .map_err(|source| JudgeError::History { path: path.to_owned(), source })
+}
+
+/// As many as this machine has cores.
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+/// What a run promised to keep to.
+fn expectation_of(plan: &Plan) -> Expectation {
+    let has = |way| plan.workload.sub_via.contains(&way);
+    Expectation {
+        sub_via: SubVia {
+            assign: has(workload::SubVia::Assign),
+            subscribe: has(workload::SubVia::Subscribe),
+        },
+        ww_deps: plan.check.ww_deps,
+        isolation: match plan.client.isolation_level.as_str() {
+            "read_uncommitted" => Isolation::ReadUncommitted,
+            _ => Isolation::ReadCommitted,
+        },
+        ignore: plan.check.ignore_queue_errors.iter().cloned().collect(),
+        anomalies_max: Some(plan.check.anomalies_max),
+        ..Expectation::default()
+    }
+}
+
+/// What the caller asks for overrules what the files say.
+fn apply(expectation: &mut Expectation, given: &Given) -> Result<(), JudgeError> {
+    if let Some((assign, subscribe)) = given.sub_via {
+        expectation.sub_via = SubVia { assign, subscribe };
+    }
+    if let Some(ww_deps) = given.ww_deps {
+        expectation.ww_deps = ww_deps;
+    }
+    expectation.ignore.extend(given.ignore.iter().cloned());
+    if given.anomalies_max.is_some() {
+        expectation.anomalies_max = given.anomalies_max;
+    }
+    match given.workload.as_deref() {
+        None => {}
+        Some("queue") => expectation.workload = Workload::Queue,
+        Some("list-append") => expectation.workload = Workload::ListAppend,
+        Some(other) => {
+            let text = format!("--workload {other}: expected queue or list-append");
+            return Err(JudgeError::Given(text));
+        }
+    }
+    if let Some(name) = &given.consistency_model {
+        return Err(JudgeError::Given(format!("--consistency-model {name}: not served yet")));
+    }
+    match given.isolation_level.as_deref() {
+        None => {}
+        Some("read_committed") => expectation.isolation = Isolation::ReadCommitted,
+        Some("read_uncommitted") => expectation.isolation = Isolation::ReadUncommitted,
+        Some(other) => {
+            let expected = "expected read_committed or read_uncommitted";
+            return Err(JudgeError::Given(format!("--isolation-level {other}: {expected}")));
+        }
+    }
+    Ok(())
+}
+
+/// Adds to a verdict what reading found out.
+fn finish(
+    verdict: &mut Verdict,
+    file: &Path,
+    recorded: &Recorded,
+    (read_ns, checked_ns): (u64, u64),
+) {
+    for seen in recorded.observations.iter() {
+        verdict.observations.push(format!(
+            "{}: {} ×{}, first at byte {}",
+            file.display(),
+            seen.oddity.name(),
+            seen.count,
+            seen.byte_offset
+        ));
+    }
+    if let Some(stopped) = &recorded.stopped {
+        verdict.observations.push(format!(
+            "{}: read up to byte {}: {}",
+            file.display(),
+            stopped.byte_offset,
+            stopped.reason
+        ));
+    }
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    verdict.elapsed =
+        Some(Elapsed { read: seconds(read_ns), check: seconds(checked_ns - read_ns) });
+}
