@@ -12,6 +12,8 @@ LICENCES = {
 
 # Two versions of a crate, and who wants the older.
 DUPLICATES = {
+    "hashbrown": "0.15 by petgraph 0.8, 0.17 by indexmap",
+    "syn": "2 by zerocopy's derive (under rand_chacha), 3 by the other derives",
 }
 
 

@@ -234,3 +234,99 @@ async fn run_maven(maven: &Path, version: Version, folder: &Path) -> Result<(), 
 fn io_error(who: String, path: &Path, source: std::io::Error) -> BrokerError {
     BrokerError::Io { who, doing: "be provisioned", what: path.display().to_string(), source }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A Maven that brings two jars and counts how often it was asked.
+    fn fake_maven(folder: &Path, script_end: &str) -> PathBuf {
+        let path = folder.join("mvn");
+        let calls = folder.join("calls");
+        let script = format!(
+            "#!/bin/sh\necho asked >> '{}'\nmkdir libs\n\
+             echo jar > libs/kafka_2.13-4.3.0.jar\necho jar > libs/slf4j-simple-1.7.36.jar\n\
+             {script_end}\n",
+            calls.display()
+        );
+        // Written by another process: a program that this one has open for writing, or that a
+        // child just forked inherits so, cannot be started.
+        let write = "printf %s \"$1\" > \"$2\" && chmod +x \"$2\"";
+        let arguments = ["-c", write, "sh", &script];
+        let mut writer = std::process::Command::new("sh");
+        let written = writer.args(arguments).arg(&path).status().expect("a shell");
+        assert!(written.success());
+        path
+    }
+
+    fn settings(folder: &Path, maven: PathBuf) -> Settings {
+        Settings { maven, ..Settings::new(folder.join("run"), folder.join("cache")) }
+    }
+
+    fn calls(folder: &Path) -> usize {
+        std::fs::read_to_string(folder.join("calls")).map_or(0, |text| text.lines().count())
+    }
+
+    #[tokio::test]
+    async fn maven_is_asked_once_however_many_want_the_jars() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = settings(folder.path(), fake_maven(folder.path(), ""));
+        let (one, two) = tokio::join!(provide(&settings), provide(&settings));
+        let (one, two) = (one.expect("jars"), two.expect("jars"));
+        assert_eq!(one.jars, two.jars);
+        assert_eq!(one.jars.len(), 2);
+        assert_eq!(provide(&settings).await.expect("jars").version, Version::DEFAULT);
+        assert_eq!(calls(folder.path()), 1);
+    }
+
+    #[tokio::test]
+    async fn what_is_half_there_is_brought_anew() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let settings = settings(folder.path(), fake_maven(folder.path(), ""));
+        // As a killed process leaves it.
+        let unfinished = settings.cache.join("kafka-4.3.0.unfinished/libs");
+        std::fs::create_dir_all(&unfinished).expect("a folder");
+        std::fs::write(unfinished.join("half.jar"), "x").expect("half a jar");
+        let jars = provide(&settings).await.expect("jars").jars;
+        assert_eq!(jars.len(), 2, "{jars:?}");
+
+        for damage in ["kafka_2.13-4.3.0.jar", "slf4j-simple-1.7.36.jar"] {
+            let before = calls(folder.path());
+            let jar = settings.cache.join("kafka-4.3.0/libs").join(damage);
+            std::fs::write(jar, "").expect("a jar cut off");
+            assert_eq!(provide(&settings).await.expect("jars").jars, jars);
+            assert_eq!(calls(folder.path()), before + 1);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_maven_that_fails_or_is_missing_says_so_and_leaves_nothing_complete() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let failing = fake_maven(folder.path(), "echo no such artifact; exit 1");
+        let error = provide(&settings(folder.path(), failing)).await.expect_err("it fails");
+        assert!(error.to_string().contains("no such artifact"), "{error}");
+        assert!(!folder.path().join("cache/kafka-4.3.0").exists());
+
+        let missing = folder.path().join("nowhere");
+        let error = provide(&settings(folder.path(), missing)).await.expect_err("it is missing");
+        assert!(error.to_string().contains("install Maven"), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_unpacked_release_says_its_version_and_keeps_its_own_logging() {
+        let home = tempfile::tempdir().expect("a folder");
+        let mut settings = settings(home.path(), "mvn".into());
+        settings.home = Some(home.path().to_owned());
+        assert!(provide(&settings).await.is_err(), "there are no jars");
+        std::fs::create_dir(home.path().join("libs")).expect("a folder");
+        assert!(provide(&settings).await.is_err(), "there is no broker among the jars");
+        for jar in ["kafka_2.13-3.9.2.jar", "slf4j-reload4j-1.7.36.jar", "kafka.sh"] {
+            std::fs::write(home.path().join("libs").join(jar), "x").expect("a file");
+        }
+        let software = provide(&settings).await.expect("a release");
+        assert_eq!(software.version, Version::new(3, 9, 2));
+        assert_eq!(software.jars.len(), 2);
+        let flags = software.logging[0].to_string_lossy().into_owned();
+        assert!(flags.starts_with("-Dlog4j.configuration=file:"), "{flags}");
+    }
+}

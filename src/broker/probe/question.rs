@@ -296,3 +296,75 @@ fn put_compact(out: &mut Vec<u8>, text: &str) {
     out.put_u8(u8::try_from(text.len() + 1).expect("one byte of varint is enough") & 0x7f);
     out.put_slice(text.as_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::world::Chance;
+    use rand::Rng;
+
+    /// Two APIs, `transaction.version` 2 finalized, as version 3 answers it after the error code.
+    fn api_versions_body() -> Vec<u8> {
+        let mut body = vec![3];
+        for (key, min, max) in [(0i16, 0i16, 12i16), (18, 0, 4)] {
+            [key, min, max].iter().for_each(|number| body.put_i16(*number));
+            body.put_u8(0);
+        }
+        body.put_i32(0); // throttle_time_ms
+        let mut features = vec![2];
+        put_compact(&mut features, "transaction.version");
+        [2i16, 0].iter().for_each(|level| features.put_i16(*level));
+        features.put_u8(0);
+        body.extend([2, 1, 8, 0, 0, 0, 0, 0, 0, 0, 9, 2, features.len() as u8]);
+        body.extend(features);
+        body
+    }
+
+    fn nodes_body() -> Vec<u8> {
+        let mut body = Vec::new();
+        body.put_i32(2);
+        for (node_id, port) in [(2, 9093), (1, 70_000)] {
+            body.put_i32(node_id);
+            put_string(&mut body, "127.0.0.1");
+            body.put_i32(port);
+            body.put_i16(-1); // rack
+        }
+        body
+    }
+
+    #[test]
+    fn finalized_features_are_read_from_their_tag() {
+        let bytes = api_versions_body();
+        let answer = read_api_versions(Body::new("X", &bytes, 0), 3).expect("it is whole");
+        assert_eq!(answer.finalized_features, BTreeMap::from([("transaction.version".into(), 2)]));
+        assert_eq!(answer.ranges[&ApiKey::PRODUCE], (0, 12));
+        assert!(answer.require(ApiKey::PRODUCE, 12).is_ok());
+        let unserved = answer.require(ApiKey::FETCH, 4).expect_err("it is not listed").to_string();
+        assert_eq!(unserved, "Fetch version 4 is not served (versions 0 to -1 are)");
+    }
+
+    #[test]
+    fn nodes_come_in_order_and_an_impossible_port_is_nobodys() {
+        let bytes = nodes_body();
+        let nodes = read_nodes(Body::new("X", &bytes, 0)).expect("it is whole");
+        let text: Vec<String> = nodes.iter().map(Node::to_string).collect();
+        assert_eq!(text, ["127.0.0.1:0", "127.0.0.1:9093"]);
+    }
+
+    #[test]
+    fn no_answer_however_damaged_ends_the_tool() {
+        let mut chance = Chance::from_seed(3).stream("damage");
+        for round in 0..20_000 {
+            let mut bytes = if round % 2 == 0 { api_versions_body() } else { nodes_body() };
+            for _ in 0..=round % 4 {
+                let at = chance.next_u32() as usize % bytes.len();
+                bytes[at] = chance.next_u32() as u8;
+            }
+            bytes.truncate(chance.next_u32() as usize % (bytes.len() + 1));
+            for version in [0, 3] {
+                let _ = read_api_versions(Body::new("X", &bytes, 0), version);
+            }
+            let _ = read_nodes(Body::new("X", &bytes, 0));
+        }
+    }
+}

@@ -106,3 +106,54 @@ async fn ask_group_coordinator(
     let mut connection = Connection::open(&group_coordinator).await?;
     question::heartbeat(&mut connection, versions, PROBE_ID).await
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use kafka_wire::ids::NodeId;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::net::TcpListener;
+
+    /// What a wait of a moment for a broker that answers every request with those bytes ends with.
+    async fn last_word(answer: &'static [u8]) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let port = listener.local_addr().expect("it is bound").port();
+        let broker = async {
+            loop {
+                let (mut stream, _) = listener.accept().await.expect("a connection");
+                let mut length = [0; 4];
+                if stream.read_exact(&mut length).await.is_ok() {
+                    let _ = stream.write_all(answer).await;
+                }
+            }
+        };
+        let node = Node { node_id: NodeId(1), host: "127.0.0.1".into(), port };
+        let timeout = Duration::from_millis(200);
+        let readiness = Readiness { nodes_expected: None, transactions: false, timeout };
+        let bootstrap = [node];
+        let error = tokio::select! {
+            result = wait_until_ready("it", &bootstrap, &readiness) => result.expect_err("never"),
+            () = broker => unreachable!("it accepts for ever"),
+        };
+        match error {
+            BrokerError::TimedOut { last, .. } => last,
+            other => panic!("{other}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn rubbish_is_waited_out_and_the_last_of_it_is_told() {
+        for (answer, expected) in [
+            (&[][..], "broke before the answer to ApiVersions"),
+            (&[0xff; 8], "claims a length of -1 bytes"),
+            (&[0x7f, 0xff, 0xff, 0xff], "claims a length of 2147483647 bytes"),
+            (&[0, 0, 0, 2, 0, 0], "cannot be read"),
+            (&[0, 0, 0, 4, 0, 0, 0, 9], "another correlation id"),
+            (&[0, 0, 0, 6, 0, 0, 0, 1, 0, 41], "ApiVersions answers NOT_CONTROLLER"),
+            (&[0, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0x7f, 0xff, 0xff, 0xff], "cannot be read"),
+        ] {
+            let last = last_word(answer).await;
+            assert!(last.contains(expected), "{last} after {answer:?}");
+        }
+    }
+}
