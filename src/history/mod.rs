@@ -6,7 +6,9 @@
 //! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
 //! * [`read`]: columns out of the text of a history, in EDN or JSON lines.
 //! * [`wire`]: exchanges, as every place that sees bytes yields them.
+//! * [`simulated`]: histories made of a simulated broker, for benches and tests.
 //! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
+//! * [`write`]: the other way.
 //!
 //! Never: judges; opens a file or a socket.
 
@@ -16,6 +18,7 @@ pub mod observation;
 pub mod outcome;
 pub mod read;
 pub mod recorder;
+pub mod simulated;
 pub mod tap;
 pub mod wire;
 pub mod write;

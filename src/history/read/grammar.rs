@@ -46,8 +46,9 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         Self { notation: N::starting_at(bytes, 0), chunk, start: 0, bytes }
     }
 
-    /// Reads all events; what was read before an error stays.
-    pub(crate) fn read_all(&mut self) -> Result<(), Malformed> {
+    /// Reads all events; what was read before an error stays. The error comes with the place
+    /// where its event begins.
+    pub(crate) fn read_all(&mut self) -> Result<(), (usize, Malformed)> {
         loop {
             let fill = self.chunk.fill();
             match self.event() {
@@ -55,7 +56,7 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
                 Ok(false) => return Ok(()),
                 Err(error) => {
                     self.chunk.truncate(fill);
-                    return Err(error);
+                    return Err((self.start, error));
                 }
             }
         }
@@ -78,9 +79,6 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
                         self.odd(Oddity::TagIgnored);
                     }
                 }
-                // All events may stand in one vector.
-                Piece::Seq if self.notation.depth() == 1 => return Ok(true),
-                Piece::Close => return Ok(true),
                 other => {
                     self.odd(Oddity::NotAnEvent);
                     self.notation.finish(&other)?;

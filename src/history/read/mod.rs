@@ -2,27 +2,27 @@
 //!
 //! * [`read_history`]: the whole of it.
 //! * `notation`, `edn`, `json`: pieces of either notation; `text`: any value as text.
-//! * `grammar`: events out of pieces.
+//! * `grammar`: events out of pieces; `blocks`, `threads`: many at once.
 //!
 //! Never: opens a file; stops at what is merely odd.
 
+mod blocks;
 mod edn;
 pub(super) mod grammar;
 pub(super) mod json;
 pub(super) mod notation;
 pub(super) mod text;
+mod threads;
 
-use std::io::{BufRead, BufReader, Read};
+use std::io::{self, Read};
 use std::num::NonZeroUsize;
 
-use flate2::bufread::MultiGzDecoder;
+use flate2::read::MultiGzDecoder;
 use thiserror::Error;
 
-use self::grammar::Grammar;
-use self::json::Json;
-use self::notation::Malformed;
-use super::columns::chunk::Chunk;
-use super::columns::{Builder, History};
+use self::blocks::{BLOCK_BYTES, Blocks};
+use self::threads::read_blocks;
+use super::columns::History;
 use super::observation::{Observations, Oddity};
 
 /// How a history is written.
@@ -81,49 +81,43 @@ pub fn read_history(
     format: Format,
     threads: NonZeroUsize,
 ) -> Result<Recorded, ReadError> {
-    let _ = threads;
-    let mut source = BufReader::with_capacity(1 << 16, source);
-    let mut bytes = Vec::new();
-    if source.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
-        MultiGzDecoder::new(source).read_to_end(&mut bytes)?;
-    } else {
-        source.read_to_end(&mut bytes)?;
-    }
-    let format = match format {
-        Format::Auto => sniff(&bytes),
-        format => format,
-    };
-    let mut chunk = Chunk::default();
-    let result = match format {
-        Format::Jsonl => Grammar::<Json>::new(&bytes, &mut chunk).read_all(),
-        _ => Grammar::<::edn::Scanner>::new(&bytes, &mut chunk).read_all(),
-    };
-    let mut stopped = None;
-    match result {
-        Ok(()) => {}
-        Err(Malformed { byte_offset, cut_off: true, .. }) if !chunk.events.is_empty() => {
-            chunk.odd(Oddity::CutOff, byte_offset as u64);
-        }
-        Err(error) => {
-            let place =
-                Stopped { byte_offset: error.byte_offset as u64, reason: error.reason.clone() };
-            if chunk.events.is_empty() {
-                return Err(ReadError::Malformed(place));
-            }
-            stopped = Some(place);
-        }
-    }
-    let mut builder = Builder::new();
-    builder.absorb(&mut chunk, 0);
-    let (history, observations) = builder.finish_with_observations();
-    Ok(Recorded { history, observations, stopped, format, bytes: bytes.len() as u64 })
+    read_in_blocks(source, format, threads, BLOCK_BYTES)
 }
 
-/// JSON if the first name in it is a string.
-fn sniff(bytes: &[u8]) -> Format {
-    let mut significant = bytes.iter().filter(|b| !b.is_ascii_whitespace() && **b != b'[');
-    match (significant.next(), significant.next()) {
-        (Some(b'{'), Some(b'"')) => Format::Jsonl,
-        _ => Format::Edn,
+fn read_in_blocks(
+    mut source: impl Read + Send,
+    format: Format,
+    threads: NonZeroUsize,
+    block_bytes: usize,
+) -> Result<Recorded, ReadError> {
+    let mut head = Vec::new();
+    source.by_ref().take(2).read_to_end(&mut head)?;
+    let zipped = head == [0x1f, 0x8b];
+    let source = io::Cursor::new(head).chain(source);
+    let source: Box<dyn Read + Send + '_> = match zipped {
+        true => Box::new(MultiGzDecoder::new(source)),
+        false => Box::new(source),
+    };
+    let mut blocks = Blocks::new(source, block_bytes);
+    let format = blocks.begin(format);
+    let (builder, mut stopped, mut blocks) = read_blocks(blocks, format, threads);
+    let bytes = blocks.bytes();
+    let (history, mut observations) = builder.finish_with_observations();
+    if let Some(error) = blocks.take_failure().filter(|_| stopped.is_none()) {
+        if history.is_empty() {
+            return Err(error.into());
+        }
+        stopped = Some(Stopped { byte_offset: bytes, reason: error.to_string() });
     }
+    match stopped {
+        Some(stopped) if history.is_empty() => return Err(ReadError::Malformed(stopped)),
+        None if blocks.is_cut_off() && observations.of(Oddity::CutOff).count == 0 => {
+            observations.add(Oddity::CutOff, bytes);
+        }
+        _ => {}
+    }
+    Ok(Recorded { history, observations, stopped, format, bytes })
 }
+
+#[cfg(test)]
+mod tests;
