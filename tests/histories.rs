@@ -9,7 +9,9 @@ use std::fs::{self, File};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use fencepost::checker::{Expectation, SubVia, Validity, Verdict, check, check_on};
+use fencepost::checker::{
+    ConsistencyModel, Expectation, SubVia, Validity, Verdict, Workload, check, check_on,
+};
 use fencepost::history::History;
 use fencepost::history::read::{Format, read_history};
 use serde_json::Value as Json;
@@ -120,6 +122,38 @@ fn verdicts_agree_with_jepsen() {
                     serde_json::to_string(&check_on(3, &history, &expected)).unwrap(),
                     "the verdict depends on the number of threads"
                 );
+            }
+        }
+    }
+    assert!(all.is_empty(), "{all:#?}");
+}
+
+#[test]
+fn verdicts_agree_with_elle() {
+    let mut all: BTreeMap<String, String> = BTreeMap::new();
+    for (path, theirs) in judged_elsewhere("FENCEPOST_ELLE_HISTORIES") {
+        let history = read(&path);
+        for (name, theirs) in theirs.as_object().into_iter().flatten() {
+            let Some(consistency_model) = ConsistencyModel::find(name) else { continue };
+            let expected = Expectation {
+                workload: Workload::ListAppend,
+                consistency_model,
+                ..Expectation::default()
+            };
+            let verdict = check(&history, &expected);
+            let types = theirs["anomaly-types"].as_array().into_iter().flatten();
+            let types: Vec<&str> = types.filter_map(Json::as_str).collect();
+            let valid = theirs["valid?"] == true;
+            // Where Elle ran out of time it only says that some cycle exists.
+            let undecided = types.contains(&"cycle-search-timeout");
+            let same = undecided || types == verdict.types;
+            if !same || valid != (verdict.valid == Validity::True) {
+                all.insert(
+                    format!("{path:?} {name}"),
+                    format!("{:?}, theirs {types:?}", verdict.types),
+                );
+            } else if undecided {
+                eprintln!("{path:?} {name}: {:?}, theirs {types:?}", verdict.types);
             }
         }
     }

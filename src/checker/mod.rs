@@ -11,6 +11,7 @@ pub mod anomaly;
 mod expectation;
 pub mod explain;
 mod graph;
+mod list_append;
 mod queue;
 mod stats;
 mod threads;
@@ -35,8 +36,16 @@ pub fn check(history: &History, expected: &Expectation) -> Verdict {
 #[must_use]
 pub fn check_on(threads: usize, history: &History, expected: &Expectation) -> Verdict {
     let mut stats = stats::of(history);
-    let outcome = queue::check(history, expected, threads);
-    stats.worst_realtime_lag = outcome.worst_realtime_lag;
     let judged = expected.world == World::Closed || stats.outcomes.operations > 0;
-    Verdict::new(outcome.anomalies, stats, outcome.observations, judged)
+    match expected.workload {
+        Workload::Queue => {
+            let found = queue::check(history, expected, threads);
+            stats.worst_realtime_lag = found.worst_realtime_lag;
+            Verdict::new(found.anomalies, stats, found.observations, judged)
+        }
+        Workload::ListAppend => {
+            let found = list_append::check(history, expected, threads);
+            Verdict::new(found.anomalies, stats, found.observations, found.judged)
+        }
+    }
 }

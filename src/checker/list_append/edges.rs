@@ -1,0 +1,238 @@
+//! Draws the edges between transactions on lists, and explains them.
+//!
+//! * `ww`: the appender of a value → the appender of the next.
+//! * `wr`: the appender of the last value of a read → the reader.
+//! * `rw`: whoever read a list as it was right before a value → the appender of that value.
+//! * `process`: from each transaction that happened to the next one of its process.
+//!
+//! A value that nobody read comes after all that was read of its list. No edge leads from a
+//! transaction to itself, and failed ones have none.
+
+use rustc_hash::FxHashMap;
+use serde_json::{Value as Json, json};
+
+use super::lists::{List, is_transaction, seen};
+use crate::checker::anomaly::Anomaly;
+use crate::checker::explain::{
+    Cycle, CycleEdge, CycleOperation, key_json, moment, process_json, value_json,
+};
+use crate::checker::graph::{PROCESS, RW, RawEdge, Timeline, WR, WW, witness::Witness};
+use crate::checker::verdict::Case;
+use crate::history::columns::Op;
+use crate::history::{EventType, History, KeyId, MopRef, Value};
+
+/// Who read a list in which version: after which value.
+type Readers = FxHashMap<(KeyId, Option<Value>), Vec<u32>>;
+
+/// All edges, between rows.
+pub(super) fn of(history: &History, lists: &[List<'_>], with_process: bool) -> Vec<RawEdge> {
+    let readers = readers(lists);
+    let mut edges: Vec<RawEdge> = Vec::new();
+    let mut before: Vec<Option<u32>> = vec![None; history.process_count()];
+    for op in history.ops().filter(is_transaction).filter(|op| op.kind() != EventType::Fail) {
+        let row = op.row as u32;
+        let from = edges.len();
+        for mop in op.mops() {
+            match mop {
+                MopRef::Append { key, value } => {
+                    let list = &lists[key.0 as usize];
+                    let earlier = list.before(value);
+                    let writer = earlier.and_then(|value| list.writers.get(&value));
+                    edges.extend(writer.map(|&writer| (writer, row, WW)));
+                    let readers = readers.get(&(key, earlier));
+                    edges.extend(readers.into_iter().flatten().map(|&reader| (reader, row, RW)));
+                }
+                MopRef::Read { key, values } => {
+                    let last = seen(&op, values).and_then(<[Value]>::last);
+                    let writer = last.and_then(|value| lists[key.0 as usize].writers.get(value));
+                    edges.extend(writer.map(|&writer| (writer, row, WR)));
+                }
+                _ => {}
+            }
+        }
+        let mut kept = from;
+        for place in from..edges.len() {
+            if edges[place].0 != edges[place].1 {
+                edges[kept] = edges[place];
+                kept += 1;
+            }
+        }
+        edges.truncate(kept);
+        if with_process && op.kind() == EventType::Ok {
+            let before = &mut before[op.process().0 as usize];
+            edges.extend(before.replace(row).map(|earlier| (earlier, row, PROCESS)));
+        }
+    }
+    edges
+}
+
+fn readers(lists: &[List<'_>]) -> Readers {
+    let mut readers = Readers::default();
+    for (key, list) in (0u32..).map(KeyId).zip(lists) {
+        for read in &list.reads {
+            let rows = readers.entry((key, read.values.last().copied())).or_default();
+            if rows.last() != Some(&read.row) {
+                rows.push(read.row);
+            }
+        }
+    }
+    readers
+}
+
+/// A cycle as a case.
+pub(super) fn case(
+    history: &History,
+    lists: &[List<'_>],
+    timeline: &Timeline,
+    row: &Anomaly,
+    witness: &Witness,
+) -> Case {
+    let ops: Vec<Op<'_>> =
+        witness.steps.iter().map(|&(node, _)| history.op(timeline.row(node) as usize)).collect();
+    let operations = ops.iter().map(|op| describe(history, op)).collect();
+    let edges = (0..ops.len())
+        .map(|place| {
+            let next = (place + 1) % ops.len();
+            let names = (format!("T{}", place + 1), format!("T{}", next + 1));
+            Explainer { history, lists, names, from: ops[place], to: ops[next] }
+                .edge(witness.steps[place].1)
+        })
+        .collect();
+    let cycle = Cycle { name: row.name, operations, edges };
+    let mut indexes: Vec<u64> = ops.iter().map(Op::index).collect();
+    let mut walk = indexes.clone();
+    walk.extend(indexes.first().copied());
+    let steps: Vec<&Json> = cycle.edges.iter().map(|edge| &edge.step).collect();
+    let fields = vec![("type", json!(row.name)), ("cycle", json!(walk)), ("steps", json!(steps))];
+    let explanation = cycle.explain(witness.is_shortest);
+    indexes.sort_unstable();
+    indexes.dedup();
+    Case { fields, operations: indexes, explanation, cycle: Some(cycle), ..Case::default() }
+}
+
+fn describe(history: &History, op: &Op<'_>) -> CycleOperation {
+    let process = process_json(history.process(op.process())).to_string();
+    let summary = op
+        .mops()
+        .filter_map(|mop| match mop {
+            MopRef::Append { key, value } => {
+                let (key, value) = (key_json(history, key), value_json(history, value));
+                Some(format!("append {value} to {key}"))
+            }
+            MopRef::Read { key, values } => {
+                let values = seen(op, values)?;
+                let key = key_json(history, key);
+                let last = values.last().map_or("empty".to_owned(), |&last| {
+                    format!("up to {}", value_json(history, last))
+                });
+                Some(format!("read {key}: {last}"))
+            }
+            _ => None,
+        })
+        .take(6)
+        .collect();
+    CycleOperation { index: op.index(), process, summary }
+}
+
+struct Explainer<'a, 'h> {
+    history: &'h History,
+    lists: &'a [List<'h>],
+    names: (String, String),
+    from: Op<'h>,
+    to: Op<'h>,
+}
+
+impl Explainer<'_, '_> {
+    fn edge(&self, kind: u8) -> CycleEdge {
+        let found = match kind {
+            WW => self.write_write(),
+            WR => self.write_read(),
+            RW => self.read_write(),
+            _ => Some(self.in_time(if kind == PROCESS { "process" } else { "realtime" })),
+        };
+        found.expect("every edge of the graph has a reason")
+    }
+
+    fn json(&self, key: KeyId, value: Option<Value>) -> (Json, Json) {
+        let value = value.map_or(Json::Null, |value| value_json(self.history, value));
+        (key_json(self.history, key), value)
+    }
+
+    fn list(&self, key: KeyId) -> &List<'_> {
+        &self.lists[key.0 as usize]
+    }
+
+    fn write_write(&self) -> Option<CycleEdge> {
+        let (key, before, after) = self.to.mops().find_map(|mop| {
+            let MopRef::Append { key, value } = mop else { return None };
+            let before = self.list(key).before(value)?;
+            let writer = *self.list(key).writers.get(&before)?;
+            (writer as usize == self.from.row).then_some((key, before, value))
+        })?;
+        let ((key, before), (_, after)) =
+            (self.json(key, Some(before)), self.json(key, Some(after)));
+        let (t1, t2) = (&self.names.0, &self.names.1);
+        Some(CycleEdge {
+            kind: "ww",
+            label: format!("key {key}: {before}, {after}"),
+            because: format!("{t1} appended {before} to key {key} before {t2} appended {after}"),
+            step: json!({"type": "ww", "key": key, "value": before, "value'": after}),
+        })
+    }
+
+    fn write_read(&self) -> Option<CycleEdge> {
+        let (key, value) = self.to.mops().find_map(|mop| {
+            let MopRef::Read { key, values } = mop else { return None };
+            let value = *seen(&self.to, values)?.last()?;
+            let writer = *self.list(key).writers.get(&value)?;
+            (writer as usize == self.from.row).then_some((key, value))
+        })?;
+        let (key, value) = self.json(key, Some(value));
+        let (t1, t2) = (&self.names.0, &self.names.1);
+        Some(CycleEdge {
+            kind: "wr",
+            label: format!("key {key}: {value}"),
+            because: format!("{t1} appended {value} to key {key}, which {t2} read"),
+            step: json!({"type": "wr", "key": key, "value": value}),
+        })
+    }
+
+    fn read_write(&self) -> Option<CycleEdge> {
+        let (key, before, after) = self.to.mops().find_map(|mop| {
+            let MopRef::Append { key, value } = mop else { return None };
+            let before = self.list(key).before(value);
+            let mut reads = self.from.mops();
+            let missed = reads.any(|mop| match mop {
+                MopRef::Read { key: read, values } if read == key => {
+                    seen(&self.from, values).is_some_and(|v| v.last().copied() == before)
+                }
+                _ => false,
+            });
+            missed.then_some((key, before, value))
+        })?;
+        let ((key, before), (_, after)) = (self.json(key, before), self.json(key, Some(after)));
+        let (t1, t2) = (&self.names.0, &self.names.1);
+        Some(CycleEdge {
+            kind: "rw",
+            label: format!("key {key}: not {after}"),
+            because: format!("{t1} read key {key} without {after}, which {t2} appended"),
+            step: json!({"type": "rw", "key": key, "value": before, "value'": after}),
+        })
+    }
+
+    fn in_time(&self, kind: &'static str) -> CycleEdge {
+        let (t1, t2) = (&self.names.0, &self.names.1);
+        let end = self.from.index();
+        let begin = self.to.invoke_index().unwrap_or_else(|| self.to.index());
+        CycleEdge {
+            kind,
+            label: format!("{end} before {begin}"),
+            because: format!(
+                "{t1} completed (event {end}, {}) before {t2} began (event {begin}, {})",
+                moment(self.from.complete_ns()),
+                moment(self.to.invoke_ns())
+            ),
+            step: json!({"type": kind, "completed": end, "invoked": begin}),
+        }
+    }
+}
