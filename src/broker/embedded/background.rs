@@ -1,4 +1,4 @@
-//! What the broker does without being asked: writes markers, ends what is open for too long.
+//! What the broker does without being asked: writes markers, ends what takes too long.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -6,6 +6,9 @@ use std::time::Duration;
 use super::cluster::Cluster;
 use super::log::Marker;
 use super::node::Shared;
+
+/// How often groups with members are looked at.
+const GROUP_TICK: Duration = Duration::from_millis(20);
 
 /// Works until its task is dropped.
 pub(super) async fn work(shared: Arc<Shared>) {
@@ -22,12 +25,25 @@ pub(super) async fn work(shared: Arc<Shared>) {
             next_scan = now.saturating_add(scan_ns);
             continue;
         }
-        let until = Duration::from_nanos(next_scan - now);
+        let mut until = Duration::from_nanos(next_scan - now);
+        if tick_groups(&shared) {
+            until = until.min(GROUP_TICK);
+        }
         tokio::select! {
             () = shared.work.notified() => {}
             () = tokio::time::sleep(until) => {}
         }
     }
+}
+
+/// Ends sessions and rebalances whose time is up. Returns whether any are under way.
+fn tick_groups(shared: &Shared) -> bool {
+    let mut cluster = shared.lock();
+    let has_timers = cluster.groups.has_timers();
+    if has_timers {
+        cluster.groups.tick(shared.clock.unix_ms());
+    }
+    has_timers
 }
 
 /// EndTxn is answered before its markers are written.
@@ -51,6 +67,7 @@ pub(super) fn write_markers(cluster: &mut Cluster, now_ms: i64) {
         for &key in &ending.partitions {
             cluster.append_marker(key, &marker);
         }
+        cluster.groups.end_transaction(ending.producer_id, ending.commit);
         cluster.transactions.complete(&id, now_ms);
     }
 }

@@ -238,6 +238,7 @@ impl Cluster {
         }
         self.oldest.retain(|key| key.topic != slot);
         self.transactions.forget_topic(slot);
+        self.groups.forget_topic(&topic.name);
     }
 
     // Leaders and coordinators.

@@ -219,19 +219,6 @@ impl PartitionLog {
         slice
     }
 
-    /// How many bytes a read from `offset` to `end_offset` would find, as far as `enough`.
-    pub(super) fn readable_bytes(&self, offset: i64, end_offset: i64, enough: usize) -> usize {
-        let first = self.batches.partition_point(|batch| batch.last_offset < offset);
-        let mut bytes = 0;
-        for batch in self.batches.range(first..) {
-            if batch.base_offset >= end_offset || bytes >= enough {
-                break;
-            }
-            bytes += batch.bytes.len();
-        }
-        bytes
-    }
-
     /// The aborted transactions that overlap an answer of the offsets `from` to before `to`.
     pub(super) fn aborted_between(&self, from: i64, to: i64) -> Vec<Aborted> {
         let first = self.aborted.partition_point(|aborted| aborted.last_offset < from);
