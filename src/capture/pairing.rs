@@ -13,7 +13,7 @@ use kafka_wire::correlator::{Correlator, Paired};
 use kafka_wire::frame::FRAME_BYTES_MAX;
 use kafka_wire::header::{RequestHeader, decode_response_header};
 use kafka_wire::ids::CorrelationId;
-use kafka_wire::schema;
+use kafka_wire::schema::{self, Limits};
 
 use crate::history::tap::{Connection, Direction};
 use crate::history::wire::{
@@ -89,8 +89,8 @@ impl<K> Pairing<K> {
         }
     }
 
-    /// Whether a request can begin so: a length and a version that exist, a client id that is one,
-    /// and something in common with the requests before it or with the packet's beginning.
+    /// Whether a request begins so. Where all of it is here it must decode; where it is not, it
+    /// must begin with its packet and follow from the requests before it.
     fn plausible_request(&self, bytes: &[u8], at_segment_start: bool) -> Plausible {
         let head = match RequestHead::read(bytes) {
             Ok(head) => head,
@@ -105,9 +105,15 @@ impl<K> Pairing<K> {
             (None, Some(this)) => !this.is_empty(),
             (_, None) => false,
         };
-        if same_client || (at_segment_start && near) { Plausible::Yes } else { Plausible::No }
+        let evident = match head.frame(bytes) {
+            Some(frame) => (same_client || near && at_segment_start) && request_decodes(frame),
+            None => (same_client || near) && at_segment_start,
+        };
+        if evident { Plausible::Yes } else { Plausible::No }
     }
 
+    /// Whether a response begins so. One that is waited for must decode and begin or end with its
+    /// packet (a body of zeros holds any number of small responses); any other must fill it.
     fn plausible_response(&self, bytes: &[u8], at_segment_start: bool) -> Plausible {
         let Some(head) = bytes.first_chunk::<8>() else { return Plausible::NeedMore };
         let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);
@@ -115,25 +121,55 @@ impl<K> Pairing<K> {
         if !(4..=FRAME_BYTES_MAX as i32).contains(&length) {
             return Plausible::No;
         }
-        if self.waiting.find(id).is_some() {
-            return Plausible::Yes;
-        }
-        let before = self.last_request.map(|last| last.0.wrapping_sub(id.0));
-        let near = before.is_some_and(|before| (0..=CORRELATION_NEAR).contains(&before));
+        let frame = bytes.get(4..4 + length as usize);
         let fits = length as usize + 4 == bytes.len();
-        let evident = at_segment_start && (near || (before.is_none() && fits));
+        let evident = match (self.waiting.find(id), frame) {
+            (Some((facts, _)), Some(frame)) => {
+                (at_segment_start || fits) && response_decodes(frame, facts)
+            }
+            (Some(_), None) => at_segment_start,
+            (None, _) => {
+                let before = self.last_request.map(|last| last.0.wrapping_sub(id.0));
+                let near = before.is_none_or(|before| (0..=CORRELATION_NEAR).contains(&before));
+                at_segment_start && near && fits
+            }
+        };
         if evident { Plausible::Yes } else { Plausible::No }
     }
 }
 
+/// Whether a frame is a request without anything missing or left over.
+fn request_decodes(frame: &[u8]) -> bool {
+    let Ok((header, body_at)) = RequestHeader::decode(frame) else { return false };
+    let RequestHeader { api_key, api_version, .. } = header;
+    let layout = schema::layout(api_key, schema::Direction::Request, api_version);
+    layout.is_some_and(|layout| layout.guard(&frame[body_at..], Limits::NONE).is_ok())
+}
+
+/// Whether a frame is the response to that request without anything missing or left over.
+fn response_decodes(frame: &[u8], request: &RequestFacts) -> bool {
+    let RequestFacts { api_key, api_version, .. } = *request;
+    let Ok((_, body_at)) = decode_response_header(frame, api_key, api_version) else {
+        return false;
+    };
+    let layout = schema::layout(api_key, schema::Direction::Response, api_version);
+    layout.is_some_and(|layout| layout.guard(&frame[body_at..], Limits::NONE).is_ok())
+}
+
 /// The head of what may be a request.
 pub(super) struct RequestHead<'a> {
+    length: usize,
     correlation_id: CorrelationId,
     /// Text, or absent.
     pub(super) client_id: Option<&'a [u8]>,
 }
 
 impl<'a> RequestHead<'a> {
+    /// The frame after its prefix, where all of it is here.
+    fn frame(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+        bytes.get(4..4 + self.length)
+    }
+
     /// Reads the head of a frame, prefix included, where it can be one of a request.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Plausible> {
         let Some(head) = bytes.first_chunk::<REQUEST_HEAD_BYTES>() else {
@@ -160,7 +196,7 @@ impl<'a> RequestHead<'a> {
                 Some(bytes.get(REQUEST_HEAD_BYTES..end).ok_or(Plausible::NeedMore)?)
             }
         };
-        Ok(Self { correlation_id: id, client_id })
+        Ok(Self { length: length as usize, correlation_id: id, client_id })
     }
 }
 
