@@ -102,6 +102,53 @@ impl Session {
         wanted: &BTreeMap<TopicPartition, Position>,
     ) -> FetchRequest {
         let incremental = self.epoch > 0;
+        let news = wanted
+            .iter()
+            .filter(|(tp, position)| !incremental || self.known.get(tp) != Some(position));
+        let mut request = self.naming(api_version, isolation, limits, news);
+        if incremental {
+            let gone = self.known.iter().filter(|(tp, _)| !wanted.contains_key(tp));
+            forget(&mut request, api_version, gone);
+        }
+        self.known.clone_from(wanted);
+        request
+    }
+
+    /// The same for a caller who knows what changed: partitions with their new positions, and
+    /// partitions to forget. Only for a session that goes on.
+    #[must_use]
+    pub fn request_changes(
+        &mut self,
+        api_version: i16,
+        isolation: IsolationLevel,
+        limits: Limits,
+        changed: &[(TopicPartition, Position)],
+        forgotten: &[TopicPartition],
+    ) -> FetchRequest {
+        let news = changed.iter().map(|(tp, position)| (tp, position));
+        let mut request = self.naming(api_version, isolation, limits, news);
+        for tp in forgotten {
+            if let Some(position) = self.known.remove(tp) {
+                forget(&mut request, api_version, [(tp, &position)]);
+            }
+        }
+        for (tp, position) in changed {
+            match self.known.get_mut(tp) {
+                Some(known) => *known = *position,
+                None => drop(self.known.insert(tp.clone(), *position)),
+            }
+        }
+        request
+    }
+
+    /// A request of this session that names partitions.
+    fn naming<'a>(
+        &self,
+        api_version: i16,
+        isolation: IsolationLevel,
+        limits: Limits,
+        partitions: impl Iterator<Item = (&'a TopicPartition, &'a Position)>,
+    ) -> FetchRequest {
         let mut request = FetchRequest::default()
             .with_replica_id(BrokerId(-1))
             .with_max_wait_ms(limits.max_wait_ms)
@@ -112,10 +159,7 @@ impl Session {
             request.session_id = self.id;
             request.session_epoch = self.epoch;
         }
-        let news = wanted
-            .iter()
-            .filter(|(tp, position)| !incremental || self.known.get(tp) != Some(position));
-        for (tp, position) in news {
+        for (tp, position) in partitions {
             let mut partition = FetchPartition::default()
                 .with_partition(tp.partition)
                 .with_fetch_offset(position.fetch_offset.0)
@@ -136,17 +180,6 @@ impl Session {
                 }
             }
         }
-        if incremental && api_version >= 7 {
-            for (tp, position) in self.known.iter().filter(|(tp, _)| !wanted.contains_key(tp)) {
-                let forgotten = ForgottenTopic::default().with_partitions(vec![tp.partition]);
-                request.forgotten_topics_data.push(if api_version >= 13 {
-                    forgotten.with_topic_id(position.topic_id)
-                } else {
-                    forgotten.with_topic(topic_name(&tp.topic))
-                });
-            }
-        }
-        self.known = wanted.clone();
         request
     }
 
@@ -162,6 +195,24 @@ impl Session {
             *self = Self::fresh();
         }
     }
+}
+
+fn forget<'a>(
+    request: &mut FetchRequest,
+    api_version: i16,
+    gone: impl IntoIterator<Item = (&'a TopicPartition, &'a Position)>,
+) {
+    if api_version < 7 {
+        return;
+    }
+    request.forgotten_topics_data.extend(gone.into_iter().map(|(tp, position)| {
+        let forgotten = ForgottenTopic::default().with_partitions(vec![tp.partition]);
+        if api_version >= 13 {
+            forgotten.with_topic_id(position.topic_id)
+        } else {
+            forgotten.with_topic(topic_name(&tp.topic))
+        }
+    }));
 }
 
 fn is_topic(api_version: i16, topic: &FetchTopic, tp: &TopicPartition, at: &Position) -> bool {

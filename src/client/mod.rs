@@ -7,7 +7,8 @@
 //! * [`cluster`]: metadata and coordinators, as values.
 //! * [`producer`]: producer id, epoch and sequences as explicit state; InitProducerId; Produce.
 //! * [`transaction`]: the requests of a transaction, versions 1 and 2 (KIP-98, KIP-890).
-//! * [`fetch`]: Fetch with and without sessions, and what `read_committed` must filter.
+//! * [`fetch`]: Fetch with and without sessions.
+//! * [`read`]: the records a consumer is shown: without aborted ranges and control batches.
 //! * [`offsets`]: ListOffsets, OffsetFetch, OffsetCommit.
 //! * [`admin`]: CreateTopics and what else a test must arrange.
 //!
@@ -21,6 +22,7 @@ pub mod connection;
 pub mod fetch;
 pub mod offsets;
 pub mod producer;
+pub mod read;
 pub mod transaction;
 pub mod transport;
 pub mod typed;

@@ -1,0 +1,126 @@
+//! A consumer: opening, assignment, seeking.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use kafka_wire::batch::Scratch;
+use kafka_wire::ids::Offset;
+
+use super::config::{ConsumerConfig, Start};
+use super::poll::PollReport;
+use super::sessions::Leaders;
+use super::slots::{Slot, Slots};
+use crate::client::cluster::TopicPartition;
+use crate::client::transaction::Membership;
+use crate::pipeline::caller::Caller;
+use crate::pipeline::cluster::Cluster;
+use crate::pipeline::links::Links;
+use crate::pipeline::policy::RetryPolicy;
+use crate::world::Clock;
+
+/// A consumer. Dropping it closes its connections.
+pub struct Consumer {
+    pub(super) config: ConsumerConfig,
+    pub(super) cluster: Cluster,
+    pub(super) clock: Clock,
+    /// To leaders, for fetching alone: a long poll keeps a connection busy.
+    pub(super) links: Links,
+    /// To coordinators and for everything else, with the stated policy.
+    pub(super) caller: Caller,
+    /// The same, one attempt at a time: what a poll needs.
+    pub(super) once: Caller,
+    pub(super) slots: Slots,
+    pub(super) leaders: Leaders,
+    /// Topics whose leaders must be asked for again.
+    pub(super) stale: BTreeSet<Arc<str>>,
+    /// Partitions read on since the last poll returned.
+    pub(super) moved: Vec<TopicPartition>,
+    /// What the next poll returns.
+    pub(super) ready: PollReport,
+    pub(super) scratch: Scratch,
+    pub(super) committed_at_ns: u64,
+    partitions: Vec<TopicPartition>,
+}
+
+impl Consumer {
+    /// Opens one; nothing is asked yet.
+    #[must_use]
+    pub fn open(cluster: &Cluster, config: ConsumerConfig) -> Self {
+        let client_id = config.client_id.as_deref();
+        let once = RetryPolicy { retries: Some(0), ..config.retry };
+        Self {
+            clock: cluster.clock().clone(),
+            cluster: cluster.clone(),
+            links: Links::new(cluster, config.retry, client_id),
+            caller: Caller::new(cluster, config.retry, client_id),
+            once: Caller::new(cluster, once, client_id),
+            slots: Slots::default(),
+            leaders: Leaders::new(config.sessions),
+            stale: BTreeSet::new(),
+            moved: Vec::new(),
+            ready: PollReport::default(),
+            scratch: Scratch::new(),
+            committed_at_ns: cluster.clock().now_ns(),
+            partitions: Vec::new(),
+            config,
+        }
+    }
+
+    /// Reads these partitions from now on and no others. Records of other partitions that wait to
+    /// be polled are dropped.
+    pub fn assign(&mut self, partitions: &[TopicPartition], start: Start) {
+        for mut slot in self.slots.replace(partitions, start) {
+            unbind(&mut self.leaders, &mut slot);
+        }
+        if start != Start::Committed {
+            self.ready.records.clear();
+            for slot in self.slots.all_mut() {
+                unbind(&mut self.leaders, slot);
+            }
+        }
+        let Self { ready, slots, .. } = self;
+        ready.records.retain(|(tp, _)| slots.find(tp).is_some());
+        self.partitions = partitions.to_vec();
+    }
+
+    /// The partitions it reads.
+    #[must_use]
+    pub fn assignment(&self) -> &[TopicPartition] {
+        &self.partitions
+    }
+
+    /// Reads a partition from this offset on. Returns whether it is assigned.
+    pub fn seek(&mut self, partition: &TopicPartition, to: Offset) -> bool {
+        let Some(slot) = self.slots.find_mut(partition) else { return false };
+        unbind(&mut self.leaders, slot);
+        slot.stand(to);
+        self.ready.records.retain(|(tp, _)| tp != partition);
+        true
+    }
+
+    /// The offset of the next record of a partition, where it is known.
+    #[must_use]
+    pub fn position(&self, partition: &TopicPartition) -> Option<Offset> {
+        self.slots.find(partition).and_then(|slot| slot.position)
+    }
+
+    /// Where it stands in all partitions it has a position in.
+    #[must_use]
+    pub fn positions(&self) -> Vec<(TopicPartition, Offset)> {
+        let slots = self.slots.all().iter();
+        slots.filter_map(|slot| Some((slot.partition.clone(), slot.position?))).collect()
+    }
+
+    /// How it names itself when it commits offsets; absent without a group.
+    #[must_use]
+    pub fn membership(&self) -> Option<Membership> {
+        self.config.group_id.as_deref().map(Membership::outside)
+    }
+}
+
+/// Fetches a partition no more, until it is bound to its leader again.
+fn unbind(leaders: &mut Leaders, slot: &mut Slot) {
+    if let Some(node) = slot.leader.take() {
+        leaders.leader(node).forget(&slot.partition);
+    }
+}
