@@ -128,17 +128,12 @@ async fn many_requests_in_flight_keep_their_order_and_their_offsets() {
             sent.push((i, id));
         }
         producer.settle().await;
-        let read = read_all(
-            &cluster,
-            &[tp(&topic, 0), tp(&topic, 1)],
-            IsolationLevel::ReadCommitted,
-            400,
-        )
-        .await;
-        assert_eq!(read.len(), 400);
+        let read =
+            read_all(&cluster, &[tp(&topic, 0), tp(&topic, 1)], IsolationLevel::ReadCommitted, 400)
+                .await;
         for (i, id) in sent {
             let report = producer.report(id);
-            assert_eq!((report.outcome, report.attempts.len()), (Outcome::Ok, 1));
+            assert_eq!((report.outcome, report.attempts.len()), (Outcome::Ok, 1), "{report:?}");
             let at = (i % 2, report.offset.unwrap().0, i.to_string());
             assert!(read.contains(&at), "{at:?}");
         }
@@ -198,10 +193,8 @@ async fn offsets_of_a_transaction_are_committed_with_it_or_not_at_all() {
         let topic = topic(&cluster).await;
         let p0 = tp(&topic, 0);
         let group_id = unique("group");
-        let config = ConsumerConfig {
-            group_id: Some(group_id.clone()),
-            ..ConsumerConfig::default()
-        };
+        let config =
+            ConsumerConfig { group_id: Some(group_id.clone()), ..ConsumerConfig::default() };
         let mut consumer = Consumer::open(&cluster, config);
         let mut producer = Producer::open(&cluster, transactional(version)).await.unwrap();
         let membership = Membership::outside(&group_id);

@@ -393,6 +393,7 @@ impl Producer {
             Reaction::Done => {
                 self.book.settle(&batch.sends, offset, Some(&trouble));
                 lane.batches.remove(i);
+                lane.known = true;
                 self.tidy(at);
             }
             Reaction::Again => self.again(at, i, &attempt),

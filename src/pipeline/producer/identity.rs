@@ -129,7 +129,7 @@ impl Producer {
         match self.init(None).await {
             Ok((producer_id, producer_epoch)) => {
                 self.renew = None;
-                self.state.become_next(producer_id, producer_epoch);
+                self.become_next(producer_id, producer_epoch);
                 self.note_identity(before, why);
                 for at in self.active.clone() {
                     self.settle_doubtful(at);
@@ -138,6 +138,14 @@ impl Producer {
             }
             Err(trouble) => self.close(trouble),
         }
+    }
+
+    /// Goes on as another incarnation; leaders know nothing of another producer id.
+    pub(super) fn become_next(&mut self, producer_id: ProducerId, producer_epoch: ProducerEpoch) {
+        if producer_id != self.state.producer_id {
+            self.lanes.iter_mut().for_each(|lane| lane.known = false);
+        }
+        self.state.become_next(producer_id, producer_epoch);
     }
 
     fn settle_doubtful(&mut self, at: usize) {

@@ -43,11 +43,15 @@ pub(super) struct Lane {
     pub(super) partition: TopicPartition,
     pub(super) queued: VecDeque<Queued>,
     pub(super) batches: VecDeque<Batch>,
+    /// Whether the leader has acknowledged a batch of this producer id. Before that it takes a
+    /// batch of any sequence as the first (KAFKA-14359): a second one in flight could overtake the
+    /// first, which then never gets in. So the first goes alone, as franz-go does it.
+    pub(super) known: bool,
 }
 
 impl Lane {
     pub(super) fn new(partition: TopicPartition) -> Self {
-        Self { partition, queued: VecDeque::new(), batches: VecDeque::new() }
+        Self { partition, queued: VecDeque::new(), batches: VecDeque::new(), known: false }
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -61,6 +65,9 @@ impl Lane {
     /// The batch that may leave now.
     pub(super) fn ready(&self, now_ns: u64) -> Option<usize> {
         let next = self.batches.iter().position(|batch| !batch.in_flight)?;
+        if next > 0 && !self.known && self.batches[0].base_sequence != Sequence::NONE {
+            return None;
+        }
         let again = |batch: &Batch| batch.tries > 1 || (batch.tries == 1 && !batch.in_flight);
         if self.batches.iter().any(again) && next > 0 {
             return None;
@@ -155,6 +162,7 @@ mod tests {
     /// `F` in flight again, `r` to be tried again.
     fn lane(batches: &str) -> Lane {
         let mut lane = Lane::new(TopicPartition { topic: "t".into(), partition: 0 });
+        lane.known = true;
         for (number, state) in batches.chars().enumerate() {
             lane.batches.push_back(Batch {
                 number: number as u64,
@@ -186,6 +194,14 @@ mod tests {
         assert_eq!(ready("frn"), None, "the first is in flight");
         assert_eq!(ready("Fn"), None);
         assert_eq!(lane("n").ready(4), None, "not before its time");
+    }
+
+    #[test]
+    fn the_first_batch_of_a_producer_id_goes_alone_where_it_has_a_sequence() {
+        let mut unknown = Lane { known: false, ..lane("fn") };
+        assert_eq!(unknown.ready(10), None);
+        unknown.batches.iter_mut().for_each(|batch| batch.base_sequence = Sequence::NONE);
+        assert_eq!(unknown.ready(10), Some(1));
     }
 
     #[test]

@@ -343,7 +343,7 @@ impl Producer {
         match next {
             // Version 2: the epoch of the next transaction, sequences from 0 (KIP-890).
             Some((producer_id, producer_epoch)) => {
-                self.state.become_next(producer_id, producer_epoch);
+                self.become_next(producer_id, producer_epoch);
             }
             None if renew => {
                 self.renew = Some("sequences are missing after an abort (KIP-360)".to_owned());
@@ -358,7 +358,7 @@ impl Producer {
         let before = (self.state.producer_id, self.state.producer_epoch);
         match self.init(Some(before)).await {
             Ok((producer_id, producer_epoch)) => {
-                self.state.become_next(producer_id, producer_epoch);
+                self.become_next(producer_id, producer_epoch);
                 self.note_identity(before, &why);
             }
             Err(trouble) => self.close(trouble),
