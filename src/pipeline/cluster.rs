@@ -66,8 +66,14 @@ struct Heard {
 struct Control {
     link: Option<Link>,
     next: usize,
-    /// The last refresh: its number, its topics, how it ended.
-    last: Option<(u64, BTreeSet<Arc<str>>, Result<(), Trouble>)>,
+    last: Option<Refresh>,
+}
+
+/// A refresh that is over.
+struct Refresh {
+    number: u64,
+    topics: BTreeSet<Arc<str>>,
+    ended: Result<(), Trouble>,
 }
 
 /// An address of the bootstrap list has no id yet.
@@ -248,15 +254,16 @@ impl Cluster {
         let mut control = self.shared.control.lock().await;
         // Many clients lose a broker at once. One refresh that began after this call will do for
         // all of them: its requests are among the attempts of whoever made it.
-        if let Some((number, asked, ended)) = &control.last
-            && *number > begun
-            && (ended.is_err() || topics.iter().all(|topic| asked.contains(topic)))
+        if let Some(last) = &control.last
+            && last.number > begun
+            && (last.ended.is_err() || topics.iter().all(|topic| last.topics.contains(topic)))
         {
-            return ended.clone();
+            return last.ended.clone();
         }
         let number = self.shared.refreshes.fetch_add(1, Ordering::AcqRel) + 1;
         let ended = self.refresh_now(&mut control, topics, attempts).await;
-        control.last = Some((number, topics.iter().cloned().collect(), ended.clone()));
+        let topics = topics.iter().cloned().collect();
+        control.last = Some(Refresh { number, topics, ended: ended.clone() });
         ended
     }
 

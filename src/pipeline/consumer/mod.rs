@@ -3,7 +3,7 @@
 //! * [`config`](ConsumerConfig): how it behaves.
 //! * `slots`: the partitions it reads and where it stands in each.
 //! * `sessions`: what is fetched from each leader, told in changes (KIP-227).
-//! * [`consumer`](Consumer): opening, assignment, seeking.
+//! * [`assign`](Consumer): opening, assignment, seeking.
 //! * `poll`: fetches out, answers in, records to the application.
 //! * `start`: where to begin: committed offsets, resets.
 //! * `offsets`: committing, and asking for offsets.
@@ -15,14 +15,14 @@
 //! passes over a batch with a bad CRC.
 //! Not checked: truncation after a change of leader (OffsetForLeaderEpoch is not asked).
 
+mod assign;
 mod config;
-mod consumer;
 mod offsets;
 mod poll;
 mod sessions;
 mod slots;
 mod start;
 
+pub use assign::Consumer;
 pub use config::{AutoOffsetReset, ConsumerConfig, Start};
-pub use consumer::Consumer;
 pub use poll::PollReport;

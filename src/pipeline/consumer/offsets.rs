@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use kafka_wire::ids::{NodeId, Offset};
 use kafka_wire::{ApiKey, ErrorCode};
 
-use super::consumer::Consumer;
+use super::assign::Consumer;
 use crate::client::cluster::{CoordinatorOf, TopicPartition};
 use crate::client::fetch::IsolationLevel;
 use crate::client::offsets::{self, Answers, At};
@@ -167,7 +167,7 @@ impl Consumer {
         &mut self,
         partitions: &[TopicPartition],
         attempts: &mut Vec<Attempt>,
-    ) -> Result<BTreeMap<TopicPartition, Offset>, Trouble> {
+    ) -> Result<Answers<Offset>, Trouble> {
         self.offsets_at(At::Latest, partitions, attempts).await
     }
 
@@ -180,10 +180,10 @@ impl Consumer {
         at: At,
         partitions: &[TopicPartition],
         attempts: &mut Vec<Attempt>,
-    ) -> Result<BTreeMap<TopicPartition, Offset>, Trouble> {
+    ) -> Result<Answers<Offset>, Trouble> {
         let isolation = self.config.isolation;
         let api_key = ApiKey::LIST_OFFSETS;
-        let mut found = BTreeMap::new();
+        let mut found = Answers::new();
         let mut retry = Retry::begin(self.config.retry, &self.clock);
         loop {
             let left: Vec<TopicPartition> =
@@ -196,7 +196,7 @@ impl Consumer {
                     let code = first_error(&answers);
                     let asked = answers.into_iter().filter(|(tp, _)| left.contains(tp));
                     let before = found.len();
-                    found.extend(asked.filter_map(|(tp, offset)| Some((tp, offset.ok()?))));
+                    found.extend(asked.filter(|(_, offset)| offset.is_ok()));
                     match code {
                         ErrorCode::NONE if found.len() > before => continue,
                         ErrorCode::NONE => {

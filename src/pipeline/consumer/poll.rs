@@ -10,7 +10,7 @@ use std::time::Duration;
 use kafka_wire::ids::NodeId;
 use kafka_wire::{ApiKey, ErrorCode};
 
-use super::consumer::Consumer;
+use super::assign::Consumer;
 use super::sessions::Outstanding;
 use super::slots::Needs;
 use crate::client::cluster::TopicPartition;

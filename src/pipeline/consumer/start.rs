@@ -6,7 +6,7 @@ use std::sync::Arc;
 use kafka_wire::ErrorCode;
 use kafka_wire::ids::Offset;
 
-use super::consumer::Consumer;
+use super::assign::Consumer;
 use super::offsets::{committed, leader_moved, listed};
 use super::slots::Needs;
 use crate::client::cluster::TopicPartition;

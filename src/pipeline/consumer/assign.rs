@@ -16,6 +16,7 @@ use crate::pipeline::caller::Caller;
 use crate::pipeline::cluster::Cluster;
 use crate::pipeline::links::Links;
 use crate::pipeline::policy::RetryPolicy;
+use crate::pipeline::trouble::OpenFailed;
 use crate::world::Clock;
 
 /// A consumer. Dropping it closes its connections.
@@ -44,11 +45,14 @@ pub struct Consumer {
 
 impl Consumer {
     /// Opens one; nothing is asked yet.
-    #[must_use]
-    pub fn open(cluster: &Cluster, config: ConsumerConfig) -> Self {
+    ///
+    /// # Errors
+    /// None as long as nothing is asked.
+    #[allow(clippy::unused_async)] // As a producer is opened; subscribing may ask one day.
+    pub async fn open(cluster: &Cluster, config: ConsumerConfig) -> Result<Self, OpenFailed> {
         let client_id = config.client_id.as_deref();
         let once = RetryPolicy { retries: Some(0), ..config.retry };
-        Self {
+        Ok(Self {
             clock: cluster.clock().clone(),
             cluster: cluster.clone(),
             links: Links::new(cluster, config.retry, client_id),
@@ -63,7 +67,7 @@ impl Consumer {
             committed_at_ns: cluster.clock().now_ns(),
             partitions: Vec::new(),
             config,
-        }
+        })
     }
 
     /// Reads these partitions from now on and no others. Records of other partitions that wait to
