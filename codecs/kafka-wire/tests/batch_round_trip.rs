@@ -256,3 +256,53 @@ fn last_offsets_and_sequences_hold_at_the_ends_of_their_ranges() {
         Sequence::NONE
     );
 }
+
+#[test]
+fn forms_that_other_clients_write_are_read() {
+    use lz4_flex::frame::{BlockMode, BlockSize, FrameEncoder, FrameInfo};
+    use std::io::Write;
+
+    let plain: Vec<u8> = (0..300_000u32).map(|i| (i / 7 % 251) as u8).collect();
+    let lz4 = |info: FrameInfo| {
+        let mut encoder = FrameEncoder::with_frame_info(info, Vec::new());
+        encoder.write_all(&plain).unwrap();
+        encoder.finish().unwrap()
+    };
+    let linked = FrameInfo::new().block_mode(BlockMode::Linked).block_size(BlockSize::Max64KB);
+    let checked = FrameInfo::new().block_checksums(true).content_checksum(true);
+    let sized = checked.clone().content_size(Some(plain.len() as u64));
+    let mut gzip = Vec::new();
+    let mut xerial = Vec::new();
+    for half in plain.chunks(plain.len() / 2) {
+        Scratch::new().compress(Compression::Gzip, half, &mut gzip);
+        Scratch::new().compress(Compression::Snappy, half, &mut xerial);
+    }
+    let cases = [
+        ("LZ4 blocks that reach back", Compression::Lz4, lz4(linked)),
+        ("LZ4 with checksums", Compression::Lz4, lz4(checked)),
+        ("LZ4 with a content size", Compression::Lz4, lz4(sized)),
+        (
+            "raw snappy",
+            Compression::Snappy,
+            snap::raw::Encoder::new().compress_vec(&plain).unwrap(),
+        ),
+        ("two xerial streams", Compression::Snappy, xerial),
+        ("two gzip members", Compression::Gzip, gzip),
+        ("streamed Zstandard", Compression::Zstd, zstd::encode_all(&plain[..], 19).unwrap()),
+    ];
+    for (case, codec, packed) in cases {
+        let mut scratch = Scratch::new();
+        let (read, fault) = scratch.decompress(codec, &packed);
+        assert_eq!(fault, None, "{case}");
+        assert!(read == plain, "{case}");
+    }
+
+    let checked = FrameInfo::new().block_checksums(true);
+    let mut damaged = lz4(checked);
+    let last = damaged.len() - 6;
+    damaged[last] ^= 1;
+    let mut scratch = Scratch::new();
+    let (_, fault) = scratch.decompress(Compression::Lz4, &damaged);
+    let expected = kafka_wire::DecodeErrorKind::Compression("checksum of an LZ4 block");
+    assert_eq!(fault, Some(expected));
+}
