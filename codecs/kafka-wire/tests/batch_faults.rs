@@ -235,6 +235,12 @@ fn bytes_no_field_accounts_for_are_reported() {
         field[length] |= 0x80;
         field.insert(length + 1, 0);
     });
+    table.bytes("the lengths of two records padded with a byte of nothing", |field| {
+        for length in [last(field), 61] {
+            field[length] |= 0x80;
+            field.insert(length + 1, 0);
+        }
+    });
     table.bytes("an offset padded with a byte of nothing", |field| {
         let length = last(field);
         field[length] += 2;
@@ -258,6 +264,9 @@ fn bytes_no_field_accounts_for_are_reported() {
             1 bytes left over at byte 107 (batches[0].records[2])
         a length padded with a byte of nothing
             variable-length integer longer than it need be at byte 96 (batches[0].records[2].length)
+        the lengths of two records padded with a byte of nothing
+            variable-length integer longer than it need be at byte 61 (batches[0].records[0].length)
+            variable-length integer longer than it need be at byte 97 (batches[0].records[2].length)
         an offset padded with a byte of nothing
             variable-length integer longer than it need be at byte 99 (batches[0].records[2])
         a length longer than a number can be

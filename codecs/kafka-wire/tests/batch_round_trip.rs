@@ -111,9 +111,10 @@ proptest! {
             prop_assert_eq!(batch.check(&mut scratch), []);
 
             let append_time = batch.header.timestamp_type() == TimestampType::LogAppendTime;
-            let mut offset = builder.base_offset.0;
             let mut iter = batch.records(&mut scratch);
-            for (read, written) in iter.by_ref().zip(records) {
+            for (offset, (read, written)) in
+                (builder.base_offset.0..).zip(iter.by_ref().zip(records))
+            {
                 let timestamp =
                     if append_time { batch.header.max_timestamp } else { written.timestamp };
                 prop_assert_eq!(read.offset, Offset(offset));
@@ -122,7 +123,6 @@ proptest! {
                 prop_assert_eq!(read.value, written.value.as_deref());
                 let owned = |h: Header<'_>| (h.key.to_vec(), h.value.map(<[u8]>::to_vec));
                 prop_assert_eq!(read.headers.map(owned).collect::<Vec<_>>(), &written.headers[..]);
-                offset += 1;
             }
             prop_assert_eq!(iter.visited(), records.len());
             prop_assert_eq!(iter.finish(), []);

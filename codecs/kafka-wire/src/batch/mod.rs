@@ -40,6 +40,7 @@ mod attributes;
 mod compression;
 mod control;
 mod encode;
+mod faults;
 mod header;
 mod iter;
 mod lz4;

@@ -48,6 +48,10 @@ impl<'a> Cursor<'a> {
         self.padded_at
     }
 
+    pub(super) fn forget_padded(&mut self) {
+        self.padded_at = usize::MAX;
+    }
+
     #[inline(always)]
     pub(super) fn take(&mut self, length: usize) -> Option<&'a [u8]> {
         let (taken, rest) = self.rest.split_at_checked(length)?;
