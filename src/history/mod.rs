@@ -8,7 +8,7 @@
 //! * [`wire`]: exchanges, as every place that sees bytes yields them.
 //! * [`simulated`]: histories made of a simulated broker, for benches and tests.
 //! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
-//! * [`write`]: the other way.
+//! * [`mod@write`]: the other way.
 //!
 //! Never: judges; opens a file or a socket.
 

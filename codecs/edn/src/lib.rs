@@ -2,7 +2,7 @@
 //!
 //! EDN is what Clojure prints. [`Scanner`] yields one [`Token`] after the other and builds
 //! nothing; [`Writer`] spaces and separates as Clojure's `pr` does. Histories are mostly small
-//! integers in vectors, so integers are read eight digits at once ([`integer`]) and `[40 1]` has a
+//! integers in vectors, so integers are read eight digits at once ([`fn@integer`]) and `[40 1]` has a
 //! way of its own ([`Scanner::integer_pair`]).
 //!
 //! Never: reads a file; builds a tree; panics, whatever the bytes.
