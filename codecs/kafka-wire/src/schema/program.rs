@@ -29,7 +29,7 @@ pub(super) enum Code {
     Short,
     Long,
     Compact,
-    /// An array whose elements are walked by the steps from `argument`.
+    /// An array: of structs walked by the steps from `argument`, or of values by that one step.
     Array,
     ArrayCompact,
     /// An array whose elements of `argument` bytes nobody wants.
@@ -43,7 +43,7 @@ pub(super) enum Code {
     Tags,
     /// The end of a tagged field.
     TagEnd,
-    /// The end of a struct or of an array's element.
+    /// The end of a struct's fields.
     End,
 }
 
@@ -156,7 +156,6 @@ impl Program {
         let start = self.ops.len();
         let wanted = if (choice.wanted)(id) { WANTED } else { 0 };
         self.value(layout, field, id, wanted | ELEMENT);
-        self.op(Code::End, 0, id, 0);
         start as u32
     }
 

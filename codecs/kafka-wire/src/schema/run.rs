@@ -95,6 +95,21 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
         let op = self.ops[self.pc];
         self.pc += 1;
         match op.code {
+            Code::Skip => self.skip(op),
+            Code::Array | Code::ArrayCompact => self.array(visitor, op),
+            Code::Packed | Code::PackedCompact => self.packed(op),
+            Code::Struct | Code::NullableStruct => self.structure(visitor, op),
+            Code::Tags => self.tags(visitor, op),
+            Code::TagEnd => self.tag_end(visitor, op),
+            Code::End => self.leave(visitor),
+            _ => self.value(visitor, op),
+        }
+    }
+
+    /// A value that is neither array nor struct.
+    #[inline(always)]
+    fn value(&mut self, visitor: &mut impl Visitor<'b>, op: Op) -> Step<()> {
+        match op.code {
             Code::Bool => self.fixed::<1>(visitor, op, |b| Scalar::Bool(b[0] != 0)),
             Code::Int8 => self.fixed(visitor, op, |b| Scalar::Int(i8::from_be_bytes(*b).into())),
             Code::Int16 => self.fixed(visitor, op, |b| Scalar::Int(i16::from_be_bytes(*b).into())),
@@ -104,14 +119,7 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
             Code::Int64 => self.fixed(visitor, op, |b| Scalar::Int(i64::from_be_bytes(*b))),
             Code::Float64 => self.fixed(visitor, op, |b| Scalar::Float(f64::from_be_bytes(*b))),
             Code::Uuid => self.fixed(visitor, op, Scalar::Uuid),
-            Code::Skip => self.skip(op),
-            Code::Short | Code::Long | Code::Compact => self.text(visitor, op),
-            Code::Array | Code::ArrayCompact => self.array(visitor, op),
-            Code::Packed | Code::PackedCompact => self.packed(op),
-            Code::Struct | Code::NullableStruct => self.structure(visitor, op),
-            Code::Tags => self.tags(visitor, op),
-            Code::TagEnd => self.tag_end(visitor, op),
-            Code::End => self.leave(visitor),
+            _ => self.text(visitor, op),
         }
     }
 
@@ -282,22 +290,38 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
         }
         let frame = self.frame(Kind::Array, op, start);
         self.enter(Frame { count, outer: self.at, ..frame });
-        self.element_begin(visitor)
+        if op.flags & STRUCTS != 0 {
+            return self.element_begin(visitor);
+        }
+        self.values(visitor, op, count)
     }
 
-    /// The element at hand of the innermost array begins.
+    /// The elements of an array of anything but structs.
+    fn values(&mut self, visitor: &mut impl Visitor<'b>, op: Op, count: u32) -> Step<()> {
+        let (top, element) = (self.depth - 1, self.ops[op.argument as usize]);
+        for index in 0..count {
+            self.frames[top].index = index;
+            self.value(visitor, element)?;
+        }
+        self.depth = top;
+        if op.flags & WANTED != 0 {
+            let start = self.frames[top].start;
+            return flow(visitor.array_end(&self.place(op.field, false, start)));
+        }
+        Ok(())
+    }
+
+    /// The struct at hand of the innermost array begins.
     #[inline]
     fn element_begin(&mut self, visitor: &mut impl Visitor<'b>) -> Step<()> {
         let frame = &mut self.frames[self.depth - 1];
         frame.element_start = self.at;
-        let frame = *frame;
         self.pc = frame.body.into();
-        match frame.flags & (STRUCTS | WANTED) {
-            both if both == STRUCTS | WANTED => {
-                flow(visitor.struct_begin(&self.place(frame.field, true, self.at)))
-            }
-            _ => Ok(()),
+        if frame.flags & WANTED != 0 {
+            let field = frame.field;
+            return flow(visitor.struct_begin(&self.place(field, true, self.at)));
         }
+        Ok(())
     }
 
     /// An array whose elements nobody wants and all take the same bytes.
@@ -333,33 +357,30 @@ impl<'b, const STRICT: bool> Machine<'_, 'b, STRICT> {
         Ok(())
     }
 
-    /// The end of a struct's fields or of an element.
+    /// The end of a struct's fields.
     #[inline]
     fn leave(&mut self, visitor: &mut impl Visitor<'b>) -> Step<()> {
         let Some(top) = self.depth.checked_sub(1) else { return Err(End::Done) };
-        let frame = self.frames[top];
-        let wanted = frame.flags & WANTED != 0;
-        if frame.kind == Kind::Struct {
-            self.depth = top;
-            self.pc = frame.resume.into();
+        let &mut Frame { kind, flags, field, resume, start, element_start, count, .. } =
+            &mut self.frames[top];
+        let wanted = flags & WANTED != 0;
+        if kind == Kind::Array {
             if wanted {
-                return flow(visitor.struct_end(&self.place(frame.field, false, frame.start)));
+                flow(visitor.struct_end(&self.place(field, true, element_start)))?;
             }
-            return Ok(());
-        }
-        if frame.flags & (STRUCTS | WANTED) == STRUCTS | WANTED {
-            flow(visitor.struct_end(&self.place(frame.field, true, frame.element_start)))?;
-        }
-        if frame.index + 1 < frame.count {
             self.frames[top].index += 1;
-            return self.element_begin(visitor);
+            if self.frames[top].index < count {
+                return self.element_begin(visitor);
+            }
         }
         self.depth = top;
-        self.pc = frame.resume.into();
-        if wanted {
-            return flow(visitor.array_end(&self.place(frame.field, false, frame.start)));
+        self.pc = resume.into();
+        let place = self.place(field, false, start);
+        match (wanted, kind) {
+            (false, _) => Ok(()),
+            (true, Kind::Array) => flow(visitor.array_end(&place)),
+            (true, _) => flow(visitor.struct_end(&place)),
         }
-        Ok(())
     }
 
     /// The tagged fields of a struct (KIP-482): nearly always none.
