@@ -304,3 +304,42 @@ fn memory(definition: &'static Definition, of: Option<usize>) -> u32 {
     });
     (fields.sum::<u32>() + MAP).next_multiple_of(8)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::run::DEPTH_MAX;
+    use super::super::table::VersionRange;
+    use super::*;
+
+    /// Frames a walk has on its stack inside of these fields.
+    fn depth(layout: &Layout, fields: Range<u16>) -> usize {
+        let depth = |(id, field): (FieldId, &Field)| {
+            let entered = usize::from(field.is_array() || field.kind() == FieldKind::Struct);
+            // The list of tagged fields and the one of them.
+            let tagged = if field.tag().is_some() { 2 } else { 0 };
+            tagged + entered + depth(layout, layout.field(id).children.clone())
+        };
+        let unknown_tag = usize::from(layout.is_flexible());
+        layout.range(fields).map(depth).max().unwrap_or(0).max(unknown_tag)
+    }
+
+    #[test]
+    fn the_walker_has_a_stack_for_the_deepest_message_and_a_step_for_each_field() {
+        let versions = |message: &'static Message| {
+            let VersionRange { min, max } = message.versions();
+            (min..=max).filter_map(|version| message.layout(version))
+        };
+        let mut deepest = 0;
+        for layout in table::messages().flat_map(versions) {
+            deepest = deepest.max(depth(layout, layout.top.clone()));
+            for program in [&layout.full, &layout.strict] {
+                assert!(program.ops.len() < usize::from(u16::MAX));
+            }
+            let elements = layout.fields.iter().filter(|field| field.is_array());
+            for field in elements {
+                assert!(field.bytes_min > 0, "{} {}", layout.message.name(), field.name());
+            }
+        }
+        assert!((2..=DEPTH_MAX).contains(&deepest), "{deepest}");
+    }
+}

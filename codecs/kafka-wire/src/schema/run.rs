@@ -12,8 +12,8 @@ use super::program::{Code, ELEMENT, NULLABLE, Op, Program, RECORDS, STRING, STRU
 use super::walk::{Flow, Limits, Scalar, Visitor, Walked};
 use crate::error::{DecodeError, DecodeErrorKind};
 
-/// Structs, arrays and tagged fields around a field, at most; the table's deepest has half.
-const DEPTH_MAX: usize = 24;
+/// Structs, arrays and tagged fields around a field, at most; the table's deepest has six.
+pub(super) const DEPTH_MAX: usize = 8;
 /// Memory of the first unknown tagged field of a struct: a leaf of a `BTreeMap`, room for eleven.
 const UNKNOWN_TAG_MEMORY: u64 = 416;
 /// Memory of each further one in leaves half full.

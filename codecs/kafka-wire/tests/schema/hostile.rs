@@ -90,27 +90,6 @@ fn what_is_odd_does_not_end_a_walk() {
     );
 }
 
-#[test]
-fn no_element_of_any_array_takes_no_bytes() {
-    for layout in every_layout() {
-        // The shortest body with one element in each array it can have is longer than the one
-        // with none, array by array.
-        let empty = layout.encode(&kafka_wire::schema::Fields::new()).unwrap();
-        for (id, field) in layout.fields().filter(|(_, field)| field.is_array()) {
-            if layout.default_of(id) == Value::Null || field.tag().is_some() {
-                continue;
-            }
-            let element = match layout.children(id).len() {
-                0 => continue,
-                _ => Value::Struct(kafka_wire::schema::Fields::new()),
-            };
-            let tree = kafka_wire::schema::Fields::new().with(field.name(), vec![element]);
-            let one = layout.encode(&tree).unwrap();
-            assert!(one.len() > empty.len(), "{} {}", name(layout), field.name());
-        }
-    }
-}
-
 #[derive(Default)]
 struct Count(u64);
 
