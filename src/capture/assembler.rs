@@ -21,7 +21,7 @@ use super::connection::{Context, Repute, TcpConnection};
 use super::pairing::Budget;
 
 /// Connections that are open at a time.
-const CONNECTIONS_MAX: usize = 32_768;
+const CONNECTIONS_MAX: usize = 16_384;
 /// Closed connections that are remembered for packets that come late.
 const CLOSED_MAX: usize = 512;
 /// Brokers that are remembered.
@@ -106,7 +106,7 @@ struct Open<K> {
 impl<S: ExchangeSink> Assembler<S> {
     /// An assembler that hands exchanges to `sink`.
     pub fn new(sink: S, options: AssemblerOptions) -> Self {
-        let budget = Budget { used: 0, max: options.gathered_bytes_max };
+        let budget = Budget::new(options.gathered_bytes_max);
         Self {
             sink,
             options,

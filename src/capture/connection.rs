@@ -398,6 +398,9 @@ impl<K> TcpConnection<K> {
             self.give_up(hole, cx);
         }
         self.stall = None;
+        if self.protocol == Protocol::Unknown && self.early_bytes > 0 {
+            self.decide(true, cx);
+        }
     }
 
     fn give_up<S: ExchangeSink<Kept = K>>(&mut self, hole: Hole, cx: &mut Context<'_, S>) {
@@ -551,9 +554,6 @@ impl<K> TcpConnection<K> {
         cx: &mut Context<'_, S>,
     ) {
         self.give_up_all(cx);
-        if self.protocol == Protocol::Unknown && self.early_bytes > 0 {
-            self.decide(true, cx);
-        }
         let client = self.client.unwrap_or_default();
         self.give_up_end(client, cx);
         self.give_up_end(1 - client, cx);

@@ -18,8 +18,6 @@ const KEPT_BYTES_MIN: usize = 1_024;
 const HEAD_BYTES: usize = 8;
 /// Bytes at the end of a searched part that may be the beginning of a frame's head.
 const SEARCH_TAIL_BYTES: usize = 512;
-/// A gathering buffer larger than this is given back after its frame.
-const BUFFER_BYTES_KEPT: usize = 2 * 1024 * 1024;
 
 /// One frame.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +52,10 @@ pub(super) trait FrameTaker {
     fn reserve(&mut self, bytes: usize) -> bool;
     /// Gives memory back.
     fn release(&mut self, bytes: usize);
+    /// An empty buffer to gather in.
+    fn buffer(&mut self) -> Vec<u8>;
+    /// Takes a buffer that is no longer needed.
+    fn recycle(&mut self, buffer: Vec<u8>);
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -159,6 +161,9 @@ impl Framer {
     fn gather(&mut self, bytes: &[u8], mark: Mark, taker: &mut impl FrameTaker) -> usize {
         self.span.touch(mark);
         if self.total == 0 {
+            if self.seen == 0 {
+                self.kept = taker.buffer();
+            }
             let taken = bytes.len().min(4 - self.kept.len());
             self.kept.extend_from_slice(&bytes[..taken]);
             self.seen += taken;
@@ -231,9 +236,8 @@ impl Framer {
     /// Ends the current frame, whatever of it is there.
     fn forget(&mut self, taker: &mut impl FrameTaker) {
         taker.release(std::mem::take(&mut self.reserved));
-        self.kept.clear();
-        if self.kept.capacity() > BUFFER_BYTES_KEPT {
-            self.kept = Vec::new();
+        if self.kept.capacity() > 0 {
+            taker.recycle(std::mem::take(&mut self.kept));
         }
         (self.seen, self.total, self.wanted) = (0, 0, 0);
         self.extent = Extent::Whole;
@@ -267,7 +271,6 @@ impl Framer {
             self.finish(taker);
         }
         self.forget(taker);
-        self.kept = Vec::new();
     }
 
     /// Looks for the next place where a frame can begin.

@@ -26,16 +26,32 @@ use super::stream::Mark;
 
 /// Requests that may wait on one connection; brokers and clients are far below.
 const WAITING_MAX: usize = 10_000;
+/// Requests that may wait on all connections together.
+const WAITING_ALL_MAX: usize = 250_000;
+/// Buffers that are kept for the next frame, and the largest that is.
+const BUFFERS_MAX: usize = 32;
+const BUFFER_BYTES_MAX: usize = 2 * 1024 * 1024;
 /// Bytes of a request's head up to the length of the client id, with the prefix.
 const REQUEST_HEAD_BYTES: usize = 14;
 /// How far correlation ids of one connection may jump where evidence is wanted.
 const CORRELATION_NEAR: i32 = 10_000;
 
-/// Memory for frames that span packets, shared by all connections.
-#[derive(Debug, Clone, Copy)]
+/// Memory that all connections share.
+#[derive(Debug)]
 pub(super) struct Budget {
-    pub(super) used: usize,
-    pub(super) max: usize,
+    /// Bytes of frames that are being gathered.
+    gathered_bytes: usize,
+    gathered_bytes_max: usize,
+    /// Requests that wait for their response.
+    waiting: usize,
+    /// Buffers to gather in.
+    buffers: Vec<Vec<u8>>,
+}
+
+impl Budget {
+    pub(super) fn new(gathered_bytes_max: usize) -> Self {
+        Self { gathered_bytes: 0, gathered_bytes_max, waiting: 0, buffers: Vec::new() }
+    }
 }
 
 /// What waits on a connection.
@@ -255,13 +271,24 @@ impl<S: ExchangeSink> FrameTaker for Taker<'_, S> {
     }
 
     fn reserve(&mut self, bytes: usize) -> bool {
-        let fits = self.budget.used + bytes <= self.budget.max;
-        self.budget.used += if fits { bytes } else { 0 };
+        let fits = self.budget.gathered_bytes + bytes <= self.budget.gathered_bytes_max;
+        self.budget.gathered_bytes += if fits { bytes } else { 0 };
         fits
     }
 
     fn release(&mut self, bytes: usize) {
-        self.budget.used -= bytes;
+        self.budget.gathered_bytes -= bytes;
+    }
+
+    fn buffer(&mut self) -> Vec<u8> {
+        self.budget.buffers.pop().unwrap_or_default()
+    }
+
+    fn recycle(&mut self, mut buffer: Vec<u8>) {
+        if self.budget.buffers.len() < BUFFERS_MAX && buffer.capacity() <= BUFFER_BYTES_MAX {
+            buffer.clear();
+            self.budget.buffers.push(buffer);
+        }
     }
 }
 
@@ -309,6 +336,7 @@ impl<S: ExchangeSink> Taker<'_, S> {
             self.pairing.sasl = Sasl::Tokens { unanswered: 0 };
         }
         self.pairing.waiting.request(correlation_id, (facts, kept));
+        self.budget.waiting += 1;
         self.give_up_oldest();
     }
 
@@ -334,11 +362,15 @@ impl<S: ExchangeSink> Taker<'_, S> {
             header_error: None,
         };
         let (request, kept) = match self.pairing.waiting.response(correlation_id) {
-            Paired::Next(waiting) => waiting,
+            Paired::Next(waiting) => {
+                self.budget.waiting -= 1;
+                waiting
+            }
             Paired::Skipped { answered, unanswered } => {
                 for (_, waiting) in unanswered {
                     self.unanswered(waiting, Unanswered::Overtaken);
                 }
+                self.budget.waiting -= 1;
                 answered
             }
             Paired::Unpaired => {
@@ -376,6 +408,7 @@ impl<S: ExchangeSink> Taker<'_, S> {
     }
 
     fn unanswered(&mut self, waiting: (RequestFacts, S::Kept), why: Unanswered) {
+        self.budget.waiting -= 1;
         self.pairing.counts.unanswered += u64::from(waiting.0.extent != Extent::Torn);
         let (request, kept) = waiting;
         self.sink.exchange(Exchange { request, kept, outcome: Outcome::Unanswered(why) });
@@ -390,7 +423,8 @@ impl<S: ExchangeSink> Taker<'_, S> {
     }
 
     fn give_up_oldest(&mut self) {
-        if self.pairing.waiting.len() > WAITING_MAX {
+        let here = self.pairing.waiting.len();
+        if here > WAITING_MAX || (here > 1 && self.budget.waiting > WAITING_ALL_MAX) {
             let oldest = self.pairing.waiting.oldest().map(|(id, _)| *id);
             if let Some(Paired::Next(waiting)) = oldest.map(|id| self.pairing.waiting.response(id))
             {

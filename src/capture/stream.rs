@@ -20,7 +20,7 @@ const SYN_LATE_BYTES: u64 = 64 * 1024;
 /// What a held piece costs beside its bytes.
 const PIECE_COST: usize = 128;
 /// Delivered bytes that are kept to compare retransmissions with.
-const RECENT_BYTES_MAX: usize = 4 * 1024;
+const RECENT_BYTES_MAX: usize = 1_024;
 
 /// What is known of the packet that some bytes came in.
 #[derive(Debug, Clone, Copy, Default)]
