@@ -9,6 +9,7 @@ use super::Analysis;
 use super::gather::NO_ROW;
 use super::order::NO_INDEX;
 use super::tally::{Hit, Kind, Tallies};
+use super::values::READ_OK;
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::expectation::Expectation;
 use crate::checker::explain::{key_json, list, moment, operation, outcome, value_json};
@@ -215,8 +216,12 @@ impl<'a, 'h> Teller<'a, 'h> {
         let order = &self.of_key().order;
         let (key, value) = (self.key_json(), self.value_json(self.hit.from));
         let bound = self.hit.to;
-        let (read, read_at) = self.at(bound);
-        let reader = self.first_reader(order.values[bound as usize], None).unwrap_or(NO_ROW);
+        // Where several values stand at that index, one that was read.
+        let values = &self.of_key().values;
+        let at_bound = |&value: &u32| values.has(value, READ_OK) && order.first(value) == bound;
+        let read = (0..values.len() as u32).find(at_bound).unwrap_or(order.values[bound as usize]);
+        let reader = self.first_reader(read, None).unwrap_or(NO_ROW);
+        let (read, read_at) = (self.value_json(read), order.offsets[bound as usize]);
         let index = order.first(self.hit.from);
         let writer = self.op(self.hit.row);
         let place = if index == NO_INDEX {

@@ -63,7 +63,8 @@ pub(super) fn worst(analysis: &Analysis<'_>, _threads: usize) -> Option<Lag> {
                     *known = offset.max(*known);
                 }
                 for (&key, &offset) in holds.iter() {
-                    let since = growth[key.0 as usize].reached(offset + 1);
+                    let next = offset.checked_add(1);
+                    let since = next.and_then(|next| growth[key.0 as usize].reached(next));
                     let lag = since.map_or(0, |since| op.invoke_ns().saturating_sub(since));
                     let found = (lag, op.invoke_ns(), op.process().0, key);
                     // The first of equals, so that the order of a map does not matter.
