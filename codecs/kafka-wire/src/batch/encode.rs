@@ -330,6 +330,10 @@ impl<O: Output> BatchWriter<'_, O> {
 
     #[inline(always)]
     fn number(&mut self, value: i64) {
+        // One byte, which most are, is a store; more are a call.
+        if let short @ 0..0x80 = zigzag(value) {
+            return self.out.extend(&[short as u8]);
+        }
         let mut bytes = [0; 32];
         let end = put(&mut bytes, 0, value);
         self.out.extend(&bytes[..end & 31]);
