@@ -290,6 +290,8 @@ fn sizes_that_are_only_declared_are_not_believed() {
     let zstd = [0x28, 0xb5, 0x2f, 0xfd, 0xe0, 0, 0, 0, 0, 0, 0, 0, 0x10, 1, 0, 0];
     let cases = [
         (Compression::Snappy, vec![0xff, 0xff, 0xff, 0xff, 0x0f]),
+        // 32 MiB: within the limit, but not in five bytes.
+        (Compression::Snappy, vec![0x80, 0x80, 0x80, 0x10, 0]),
         (Compression::Snappy, xerial.concat()),
         (Compression::Lz4, lz4),
         (Compression::Zstd, zstd.to_vec()),
