@@ -1,62 +1,68 @@
-//! scratch
-use fencepost::history::columns::MopRef;
+//! Reads histories and says how fast, what they hold and what is odd about them:
+//!
+//! `read_history THREADS FILE...`
+
+use std::error::Error;
+use std::fs::File;
+use std::io::{self, Write};
+use std::num::NonZeroUsize;
+use std::time::Instant;
+
+use fencepost::history::columns::{History, MopRef};
 use fencepost::history::read::{Format, read_history};
-fn main() {
-    let threads: usize = std::env::args().nth(1).unwrap().parse().unwrap();
-    for path in std::env::args().skip(2) {
-        let t = std::time::Instant::now();
-        let r = read_history(
-            std::fs::File::open(&path).unwrap(),
-            Format::Auto,
-            threads.try_into().unwrap(),
-        )
-        .unwrap();
-        let el = t.elapsed();
-        let h = &r.history;
-        let t2 = std::time::Instant::now();
-        let (mut sends, mut polls, mut runs, mut recs, mut app, mut reads, mut sum) =
-            (0u64, 0u64, 0u64, 0u64, 0u64, 0u64, 0i64);
-        for op in h.ops() {
-            for m in op.mops() {
-                match m {
-                    MopRef::Send { .. } => sends += 1,
-                    MopRef::Append { .. } => app += 1,
-                    MopRef::Read { .. } => reads += 1,
-                    MopRef::Poll(p) => {
-                        polls += 1;
-                        for r in p.runs() {
-                            runs += 1;
-                            recs += r.records().len() as u64;
-                            r.records()
-                                .for_each(|(o, v)| sum = sum.wrapping_add(o.unwrap_or(0) ^ v.0));
-                        }
-                    }
-                }
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let mut args = std::env::args().skip(1);
+    let threads: NonZeroUsize = args.next().unwrap_or_default().parse()?;
+    let mut out = io::stdout().lock();
+    for path in args {
+        let began = now();
+        let recorded = read_history(File::open(&path)?, Format::Auto, threads)?;
+        let took = began.elapsed().as_secs_f64();
+        let history = &recorded.history;
+        let began = now();
+        let records = records(history);
+        let folded = began.elapsed();
+        writeln!(
+            out,
+            "{path}: {} operations, {} micro-operations, {records} records, {} keys, \
+             {:.1} MB in columns; read in {took:.3} s, {:.0} MB/s; folded in {folded:?}",
+            history.len(),
+            history.mop_count(),
+            history.key_count(),
+            history.column_bytes() as f64 / 1e6,
+            recorded.bytes as f64 / 1e6 / took,
+        )?;
+        for seen in recorded.observations.iter() {
+            writeln!(
+                out,
+                "  {} {} from byte {}",
+                seen.oddity.name(),
+                seen.count,
+                seen.byte_offset
+            )?;
+        }
+        if let Some(stopped) = recorded.stopped {
+            writeln!(out, "  stopped at {stopped}")?;
+        }
+    }
+    Ok(())
+}
+
+/// How many records were polled, each looked at.
+fn records(history: &History) -> u64 {
+    let mut records = 0;
+    for mop in history.ops().flat_map(|op| op.mops()) {
+        if let MopRef::Poll(poll) = mop {
+            for run in poll.runs() {
+                run.records().for_each(|(offset, _)| records += u64::from(offset.is_some()));
             }
         }
-        let fold = t2.elapsed();
-        println!(
-            "{path}: {:?} ops {} mops {} keys {} procs {} s{sends} p{polls} runs{runs} recs{recs} a{app} r{reads} sum{sum} cols {:.1}MB {:?} {:.0} MB/s fold {:?}",
-            r.format,
-            h.len(),
-            h.mop_count(),
-            h.key_count(),
-            h.process_count(),
-            h.column_bytes() as f64 / 1e6,
-            el,
-            r.bytes as f64 / 1e6 / el.as_secs_f64(),
-            fold
-        );
-        for o in r.observations.iter() {
-            println!("   {o:?}");
-        }
-        if let Some(s) = r.stopped {
-            println!("   STOPPED {s}");
-        }
     }
-    if let Ok(s) = std::fs::read_to_string("/proc/self/status") {
-        for l in s.lines().filter(|l| l.starts_with("VmHWM")) {
-            println!("{l}");
-        }
-    }
+    records
+}
+
+#[expect(clippy::disallowed_methods, reason = "a program to measure with")]
+fn now() -> Instant {
+    Instant::now()
 }

@@ -8,8 +8,9 @@
 use std::io::{self, Write};
 
 use edn::{Scanner, Shape, write_integer, write_string};
+use rustc_hash::FxHashMap;
 
-use super::columns::{History, KeyId, MopRef, Op, PollRef, Value};
+use super::columns::{History, KeyId, MopRef, Op, PollRef, RunRef, Value};
 use super::event::{Event, EventType, EventValue, Function, Mop, Process};
 use super::read::Format;
 use super::read::grammar::FIELD_NAMES;
@@ -369,12 +370,14 @@ impl<'o> Pen<'o> {
 
     /// A poll's records. One key's runs, wherever they stand in the poll, become one.
     fn runs(&mut self, history: &History, poll: PollRef<'_>) {
-        let mut runs: Vec<_> = poll.runs().collect();
         let mut order: Vec<KeyId> = Vec::new();
-        for run in &runs {
-            if order.last() != Some(&run.key) && !order.contains(&run.key) {
+        let mut of_key: FxHashMap<KeyId, Vec<RunRef<'_>>> = FxHashMap::default();
+        for run in poll.runs() {
+            let runs = of_key.entry(run.key).or_default();
+            if runs.is_empty() {
                 order.push(run.key);
             }
+            runs.push(run);
         }
         self.open(Shape::Map);
         for key in order {
@@ -385,7 +388,7 @@ impl<'o> Pen<'o> {
                 (false, Err(_)) => self.raw(name),
             }
             self.open(Shape::Vector);
-            for run in runs.extract_if(.., |run| run.key == key) {
+            for run in &of_key[&key] {
                 for (offset, value) in run.records() {
                     self.open(Shape::Vector);
                     self.offset(offset);

@@ -7,7 +7,7 @@ const HIGH_BITS: u64 = 0x8080_8080_8080_8080;
 ///
 /// Absent where there is none, where it has a leading zero (Clojure reads that as octal), and
 /// where an `i64` cannot hold it. What follows the digits is the caller's to look at.
-#[inline]
+#[inline(always)]
 #[must_use]
 pub fn integer(bytes: &[u8]) -> Option<(i64, usize)> {
     let (&first, rest) = bytes.split_first()?;
@@ -17,7 +17,7 @@ pub fn integer(bytes: &[u8]) -> Option<(i64, usize)> {
     natural(bytes)
 }
 
-#[inline]
+#[inline(always)]
 fn natural(bytes: &[u8]) -> Option<(i64, usize)> {
     let Some(eight) = bytes.first_chunk::<8>() else { return one_by_one(bytes) };
     let word = u64::from_le_bytes(*eight) ^ ZEROS;
@@ -26,7 +26,8 @@ fn natural(bytes: &[u8]) -> Option<(i64, usize)> {
     // A carry out of one byte can only spoil bytes above the first that is no digit.
     let digits = (others.trailing_zeros() / 8) as usize;
     match digits {
-        8 => one_by_one(bytes),
+        8 if eight[0] == b'0' => None,
+        8 => longer(eight_digits(word) as i64, bytes),
         0 => None,
         2.. if eight[0] == b'0' => None,
         _ => Some((eight_digits(word << (64 - 8 * digits)) as i64, digits)),
@@ -41,6 +42,17 @@ fn eight_digits(word: u64) -> u64 {
     (fours.wrapping_mul(10_000) + (fours >> 32)) & 0xffff_ffff
 }
 
+/// The number whose first eight digits are `value`.
+#[inline]
+fn longer(mut value: i64, bytes: &[u8]) -> Option<(i64, usize)> {
+    let mut digits = 8;
+    while let Some(digit) = bytes.get(digits).map(|b| b.wrapping_sub(b'0')).filter(|d| *d < 10) {
+        value = value.checked_mul(10)?.checked_add(i64::from(digit))?;
+        digits += 1;
+    }
+    Some((value, digits))
+}
+
 #[cold]
 fn negative(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0_i64;
@@ -53,7 +65,8 @@ fn negative(bytes: &[u8]) -> Option<(i64, usize)> {
     (digits > 0 && !octal).then_some((value, digits))
 }
 
-/// Long numbers, and those that end near the end of the bytes.
+/// Numbers that end near the end of the bytes.
+#[cold]
 fn one_by_one(bytes: &[u8]) -> Option<(i64, usize)> {
     let mut value = 0_i64;
     let mut digits = 0;

@@ -124,14 +124,30 @@ impl<'a> Scanner<'a> {
         }
     }
 
-    /// A keyword's name, if a keyword is next; else nothing is taken.
+    /// The name of a keyword, if one is next, as bytes not yet known to be UTF-8; else nothing is
+    /// taken.
     #[inline]
-    pub fn keyword(&mut self) -> Result<Option<&'a str>, Error> {
-        if self.peek() != Some(b':') {
-            return Ok(None);
+    pub fn keyword(&mut self) -> Option<&'a [u8]> {
+        if self.peek()? != b':' {
+            return None;
         }
-        self.at += 1;
-        self.word().map(Some)
+        let rest = &self.bytes[self.at + 1..];
+        let length = word_length(rest);
+        self.at += 1 + length;
+        Some(&rest[..length])
+    }
+
+    /// Takes a bracket, one of `[`, `]`, `{` and `}`, if just that is next and may stand there.
+    #[inline]
+    pub fn take(&mut self, bracket: u8) -> bool {
+        if self.peek() != Some(bracket) {
+            return false;
+        }
+        match bracket {
+            b'[' => self.open(Shape::Vector, b']').is_ok(),
+            b'{' => self.open(Shape::Map, b'}').is_ok(),
+            _ => self.close(bracket).is_ok(),
+        }
     }
 
     /// An integer, if a plain one is next; else nothing is taken.
@@ -149,12 +165,14 @@ impl<'a> Scanner<'a> {
         if self.peek()? != b'[' {
             return None;
         }
-        let (first, end) = self.integer_at(self.at + 1)?;
-        let (second, end) = match self.bytes.get(end)? {
-            b' ' => self.integer_at(end + 1)?,
-            _ => return None,
-        };
-        if self.bytes.get(end) != Some(&b']') {
+        let (first, length) = integer(&self.bytes[self.at + 1..])?;
+        let middle = self.at + 1 + length;
+        if *self.bytes.get(middle)? != b' ' {
+            return None;
+        }
+        let (second, length) = integer(&self.bytes[middle + 1..])?;
+        let end = middle + 1 + length;
+        if *self.bytes.get(end)? != b']' {
             return None;
         }
         self.at = end + 1;
@@ -415,6 +433,11 @@ impl<'a> Scanner<'a> {
     fn error(&self, byte_offset: usize, kind: ErrorKind) -> Error {
         Error { byte_offset, kind }
     }
+}
+
+#[inline]
+fn word_length(bytes: &[u8]) -> usize {
+    bytes.iter().position(|b| CLASS[*b as usize] & ENDS != 0).unwrap_or(bytes.len())
 }
 
 /// A number that is no plain decimal integer; `unsigned` is `text` without its sign.

@@ -9,7 +9,7 @@ impl From<Error> for Malformed {
         Self {
             byte_offset: error.byte_offset,
             cut_off: error.is_cut_off(),
-            reason: error.kind.to_string(),
+            reason: error.kind.to_string().into(),
         }
     }
 }
@@ -54,6 +54,31 @@ impl<'a> Notation<'a> for Scanner<'a> {
     #[inline]
     fn pair(&mut self) -> Option<(i64, i64)> {
         self.integer_pair()
+    }
+
+    #[inline]
+    fn integer(&mut self) -> Option<i64> {
+        Scanner::integer(self)
+    }
+
+    #[inline]
+    fn integer_name(&mut self) -> Option<i64> {
+        Scanner::integer(self)
+    }
+
+    #[inline]
+    fn name(&mut self) -> Option<&'a [u8]> {
+        self.keyword()
+    }
+
+    #[inline]
+    fn word(&mut self) -> Option<&'a [u8]> {
+        self.keyword()
+    }
+
+    #[inline]
+    fn take(&mut self, bracket: u8) -> bool {
+        Scanner::take(self, bracket)
     }
 }
 

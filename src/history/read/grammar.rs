@@ -3,7 +3,7 @@
 //! What is odd is noted and read as well as it can be; only a text that breaks its notation stops
 //! the reading.
 
-use crate::history::columns::chunk::{Chunk, EventCell};
+use crate::history::columns::chunk::{Chunk, EventCell, FUNCTIONS, Fill};
 use crate::history::event::EventType;
 use crate::history::observation::Oddity;
 
@@ -16,6 +16,8 @@ pub(crate) struct Grammar<'a, 'c, N> {
     chunk: &'c mut Chunk,
     /// Where the event at hand begins.
     start: usize,
+    /// How full the chunk was before it.
+    fill: Fill,
     bytes: &'a [u8],
 }
 
@@ -43,19 +45,20 @@ enum ValueShape {
 impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     /// Before the first event of `bytes`.
     pub(crate) fn new(bytes: &'a [u8], chunk: &'c mut Chunk) -> Self {
-        Self { notation: N::starting_at(bytes, 0), chunk, start: 0, bytes }
+        let fill = chunk.fill();
+        Self { notation: N::starting_at(bytes, 0), chunk, start: 0, fill, bytes }
     }
 
     /// Reads all events; what was read before an error stays. The error comes with the place
     /// where its event begins.
     pub(crate) fn read_all(&mut self) -> Result<(), (usize, Malformed)> {
         loop {
-            let fill = self.chunk.fill();
+            self.fill = self.chunk.fill();
             match self.event() {
                 Ok(true) => {}
                 Ok(false) => return Ok(()),
                 Err(error) => {
-                    self.chunk.truncate(fill);
+                    self.chunk.truncate(self.fill);
                     return Err((self.start, error));
                 }
             }
@@ -70,7 +73,7 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     /// Whether there was another form.
     fn event(&mut self) -> Result<bool, Malformed> {
         self.start = self.notation.byte_offset();
-        loop {
+        while !self.notation.take(b'{') {
             match self.notation.piece()? {
                 Piece::Map => break,
                 Piece::End => return Ok(false),
@@ -86,13 +89,23 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
                 }
             }
         }
-        let fill = self.chunk.fill();
         let mut event = self.chunk.event(self.start as u64);
         let seen = self.fields(&mut event)?;
+        if seen & EXPECTED != EXPECTED && !self.may_lack(seen) {
+            return Ok(true);
+        }
+        self.chunk.events.push(event);
+        Ok(true)
+    }
+
+    /// Notes what an event lacks. Without a type it is none.
+    #[cold]
+    fn may_lack(&mut self, seen: u8) -> bool {
         if seen & Field::Type as u8 == 0 {
             self.odd(Oddity::NotAnEvent);
+            let fill = self.fill;
             self.chunk.truncate(fill);
-            return Ok(true);
+            return false;
         }
         for (field, oddity) in [
             (Field::Index, Oddity::MissingIndex),
@@ -104,8 +117,7 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
                 self.odd(oddity);
             }
         }
-        self.chunk.events.push(event);
-        Ok(true)
+        true
     }
 
     /// Reads the fields of an event; gives those that were there.
@@ -113,19 +125,25 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         let mut seen = 0;
         // A value in front of its function waits, since the function says what it is made of.
         let mut value_at = None;
-        loop {
-            let name = self.notation.piece()?;
-            let name = match &name {
-                Piece::Word(name) => *name,
-                Piece::Text(name) => &**name,
-                Piece::Close => break,
-                _ => {
-                    let name = edn_text(&mut self.notation, name)?;
-                    self.extra(&name)?;
-                    continue;
+        let depth = self.notation.depth();
+        // EDN's maps may end behind a name; that name's field is unreadable then.
+        while self.notation.depth() >= depth {
+            let Some(name) = self.notation.name() else {
+                if self.notation.take(b'}') {
+                    break;
                 }
+                match self.notation.piece()? {
+                    Piece::Close => break,
+                    Piece::Text(name) => self.extra(&name)?,
+                    name => {
+                        let name = edn_text(&mut self.notation, name)?;
+                        self.extra(&name)?;
+                    }
+                }
+                continue;
             };
             let Some(field) = field(name) else {
+                let name = self.utf8(name)?;
                 self.extra(name)?;
                 continue;
             };
@@ -166,6 +184,14 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         Ok(seen)
     }
 
+    fn utf8(&mut self, bytes: &'a [u8]) -> Result<&'a str, Malformed> {
+        std::str::from_utf8(bytes).map_err(|_| Malformed {
+            byte_offset: self.notation.byte_offset().saturating_sub(bytes.len()),
+            cut_off: false,
+            reason: "not UTF-8".into(),
+        })
+    }
+
     /// A field none of ours, kept as JSON text.
     fn extra(&mut self, name: &str) -> Result<(), Malformed> {
         let piece = self.notation.piece()?;
@@ -175,13 +201,20 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         Ok(())
     }
 
+    #[inline]
     fn natural(&mut self) -> Result<Option<u64>, Malformed> {
-        let piece = self.notation.piece()?;
-        if let Piece::Integer(integer @ 0..) = piece {
-            return Ok(Some(integer as u64));
+        match self.notation.integer() {
+            Some(integer @ 0..) => Ok(Some(integer as u64)),
+            Some(_) => {
+                self.odd(Oddity::FieldUnreadable);
+                Ok(None)
+            }
+            None => {
+                let piece = self.notation.piece()?;
+                self.unreadable(&piece)?;
+                Ok(None)
+            }
         }
-        self.unreadable(&piece)?;
-        Ok(None)
     }
 
     /// A field's value of the wrong kind: nil says nothing, anything else is odd.
@@ -193,22 +226,35 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         self.notation.finish(piece)
     }
 
+    #[inline]
     fn event_type(&mut self) -> Result<Option<EventType>, Malformed> {
-        let piece = self.notation.piece()?;
-        let name = match &piece {
-            Piece::Word(name) => name,
-            Piece::Text(name) => &**name,
-            _ => "",
+        let event_type = match self.notation.word() {
+            Some(b"invoke") => EventType::Invoke,
+            Some(b"ok") => EventType::Ok,
+            Some(b"fail") => EventType::Fail,
+            Some(b"info") => EventType::Info,
+            Some(_) => {
+                self.odd(Oddity::FieldUnreadable);
+                return Ok(None);
+            }
+            None => {
+                let piece = self.notation.piece()?;
+                self.unreadable(&piece)?;
+                return Ok(None);
+            }
         };
-        let known = [EventType::Invoke, EventType::Ok, EventType::Fail, EventType::Info];
-        let event_type = known.into_iter().find(|event_type| event_type.name() == name);
-        if event_type.is_none() {
-            self.unreadable(&piece)?;
-        }
-        Ok(event_type)
+        Ok(Some(event_type))
     }
 
+    #[inline]
     fn process(&mut self) -> Result<Option<u32>, Malformed> {
+        match self.notation.integer() {
+            Some(number) => Ok(Some(self.chunk.processes.integer(number))),
+            None => self.named_process(),
+        }
+    }
+
+    fn named_process(&mut self) -> Result<Option<u32>, Malformed> {
         Ok(Some(match self.notation.piece()? {
             Piece::Integer(number) => self.chunk.processes.integer(number),
             Piece::Word(name) => self.chunk.processes.text(name),
@@ -221,9 +267,21 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         }))
     }
 
+    #[inline]
     fn function(&mut self) -> Result<Option<u32>, Malformed> {
+        let Some(name) = self.notation.word() else { return self.odd_function() };
+        let known = FUNCTIONS.iter().position(|function| function.name().as_bytes() == name);
+        match known {
+            Some(known) => Ok(Some(known as u32)),
+            None => {
+                let name = self.utf8(name)?;
+                Ok(Some(self.chunk.function(name)))
+            }
+        }
+    }
+
+    fn odd_function(&mut self) -> Result<Option<u32>, Malformed> {
         Ok(Some(match self.notation.piece()? {
-            Piece::Word(name) => self.chunk.function(name),
             Piece::Text(name) => self.chunk.function(&name),
             Piece::Nil => return Ok(None),
             other => {
@@ -253,7 +311,11 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     }
 
     fn value(&mut self, event: &mut EventCell) -> Result<(), Malformed> {
-        let shape = shape(self.chunk, event.function);
+        let shape = shape(&*self.chunk, event.function);
+        if matches!(shape, ValueShape::Mops) && self.notation.take(b'[') {
+            event.value_nil = false;
+            return self.mops();
+        }
         let at = self.notation.byte_offset();
         let piece = self.notation.piece()?;
         event.value_nil = piece == Piece::Nil;
@@ -290,6 +352,13 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
 
     fn mops(&mut self) -> Result<(), Malformed> {
         loop {
+            if self.notation.take(b'[') {
+                self.mop()?;
+                continue;
+            }
+            if self.notation.take(b']') {
+                return Ok(());
+            }
             match self.notation.piece()? {
                 Piece::Seq => self.mop()?,
                 Piece::Close => return Ok(()),
@@ -304,25 +373,14 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
 
     fn mop(&mut self) -> Result<(), Malformed> {
         let depth = self.notation.depth();
-        let name = self.notation.piece()?;
-        let name = match &name {
-            Piece::Word(name) => *name,
-            Piece::Text(name) => &**name,
-            Piece::Close => {
-                self.odd(Oddity::MopUnknown);
-                return Ok(());
-            }
-            _ => "",
-        };
-        let whole = match name {
-            "send" => self.send()?,
-            "poll" => self.poll()?,
-            "append" => self.append()?,
-            "r" => self.read()?,
+        let whole = match self.notation.word() {
+            Some(b"send") => self.send()?,
+            Some(b"poll") => self.poll()?,
+            Some(b"append") => self.append()?,
+            Some(b"r") => self.read()?,
             _ => false,
         };
-        // Whatever stands behind what is known of it.
-        let closed = self.notation.depth() < depth;
+        let closed = self.notation.depth() < depth || self.notation.take(b']');
         if !whole || (!closed && self.notation.piece()? != Piece::Close) {
             self.odd(Oddity::MopUnknown);
             self.notation.leave(depth - 1)?;
@@ -333,16 +391,34 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     /// Whether it was one; its end is still to come.
     #[inline]
     fn send(&mut self) -> Result<bool, Malformed> {
-        let piece = self.notation.piece()?;
-        if piece == Piece::Close {
-            return Ok(false);
-        }
-        let key = self.key(piece)?;
+        let Some(key) = self.mop_key()? else { return Ok(false) };
         if let Some((offset, value)) = self.notation.pair() {
             let value = self.integer_value(value);
             self.chunk.send(key, value, Some(offset), true);
             return Ok(true);
         }
+        if let Some(value) = self.notation.integer() {
+            let value = self.integer_value(value);
+            self.chunk.send(key, value, None, false);
+            return Ok(true);
+        }
+        self.odd_send(key)
+    }
+
+    /// The key of a micro-operation; absent where it ends instead.
+    #[inline]
+    fn mop_key(&mut self) -> Result<Option<u32>, Malformed> {
+        if let Some(key) = self.notation.integer() {
+            return Ok(Some(self.chunk.keys.integer(key)));
+        }
+        match self.notation.piece()? {
+            Piece::Close => Ok(None),
+            piece => self.key(piece).map(Some),
+        }
+    }
+
+    #[cold]
+    fn odd_send(&mut self, key: u32) -> Result<bool, Malformed> {
         match self.notation.piece()? {
             Piece::Close => Ok(false),
             Piece::Integer(value) => {
@@ -391,21 +467,19 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         Ok(whole.then_some((offset, value)))
     }
 
+    #[inline]
     fn poll(&mut self) -> Result<bool, Malformed> {
+        if self.notation.take(b'{') {
+            self.runs()?;
+            return Ok(true);
+        }
+        if self.notation.take(b']') {
+            self.chunk.poll_that_did_not_run();
+            return Ok(true);
+        }
         match self.notation.piece()? {
             Piece::Close | Piece::Nil => self.chunk.poll_that_did_not_run(),
-            Piece::Map => {
-                self.chunk.begin_poll();
-                loop {
-                    let piece = self.notation.piece()?;
-                    if piece == Piece::Close {
-                        break;
-                    }
-                    let key = self.key(piece)?;
-                    self.run(key)?;
-                }
-                self.chunk.end_poll();
-            }
+            Piece::Map => self.runs()?,
             other => {
                 self.notation.finish(&other)?;
                 return Ok(false);
@@ -414,14 +488,39 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
         Ok(true)
     }
 
+    #[inline]
+    fn runs(&mut self) -> Result<(), Malformed> {
+        self.chunk.begin_poll();
+        let depth = self.notation.depth();
+        while self.notation.depth() >= depth && !self.notation.take(b'}') {
+            let key = match self.notation.integer_name() {
+                Some(key) => self.chunk.keys.integer(key),
+                None => match self.notation.piece()? {
+                    Piece::Close => break,
+                    piece => self.key(piece)?,
+                },
+            };
+            self.run(key)?;
+        }
+        self.chunk.end_poll();
+        Ok(())
+    }
+
+    #[inline]
     fn run(&mut self, key: u32) -> Result<(), Malformed> {
-        match self.notation.piece()? {
-            Piece::Seq => {}
-            Piece::Nil => return Ok(()),
-            other => {
-                self.odd(Oddity::MopUnknown);
-                // A map's end is not ours to take; the scanner never yields one here.
-                return self.notation.finish(&other);
+        if !self.notation.take(b'[') {
+            match self.notation.piece()? {
+                Piece::Seq => {}
+                Piece::Nil => return Ok(()),
+                // A name without a value, in EDN: the map has ended.
+                Piece::Close => {
+                    self.odd(Oddity::MopUnknown);
+                    return Ok(());
+                }
+                other => {
+                    self.odd(Oddity::MopUnknown);
+                    return self.notation.finish(&other);
+                }
             }
         }
         self.chunk.begin_run(key);
@@ -429,6 +528,9 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
             while let Some((offset, value)) = self.notation.pair() {
                 let value = self.integer_value(value);
                 self.chunk.record(offset, value);
+            }
+            if self.notation.take(b']') {
+                break;
             }
             match self.notation.piece()? {
                 Piece::Close => break,
@@ -452,11 +554,7 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     }
 
     fn append(&mut self) -> Result<bool, Malformed> {
-        let piece = self.notation.piece()?;
-        if piece == Piece::Close {
-            return Ok(false);
-        }
-        let key = self.key(piece)?;
+        let Some(key) = self.mop_key()? else { return Ok(false) };
         let value = match self.notation.piece()? {
             Piece::Close => return Ok(false),
             Piece::Integer(value) => self.integer_value(value),
@@ -467,20 +565,19 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     }
 
     fn read(&mut self) -> Result<bool, Malformed> {
-        let piece = self.notation.piece()?;
-        if piece == Piece::Close {
-            return Ok(false);
-        }
-        let key = self.key(piece)?;
+        let Some(key) = self.mop_key()? else { return Ok(false) };
         match self.notation.piece()? {
             Piece::Close | Piece::Nil => self.chunk.read(key, None),
             Piece::Seq => {
                 let start = self.chunk.lists.len();
                 loop {
-                    let value = match self.notation.piece()? {
-                        Piece::Close => break,
-                        Piece::Integer(value) => self.integer_value(value),
-                        other => self.odd_value(other)?,
+                    let value = match self.notation.integer() {
+                        Some(value) => self.integer_value(value),
+                        None => match self.notation.piece()? {
+                            Piece::Close => break,
+                            Piece::Integer(value) => self.integer_value(value),
+                            other => self.odd_value(other)?,
+                        },
                     };
                     self.chunk.list_value(value);
                 }
@@ -542,17 +639,24 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
     }
 }
 
+/// What every event should say.
+const EXPECTED: u8 = Field::Index as u8
+    | Field::Time as u8
+    | Field::Type as u8
+    | Field::Process as u8
+    | Field::Function as u8;
+
 #[inline]
-fn field(name: &str) -> Option<Field> {
+fn field(name: &[u8]) -> Option<Field> {
     Some(match name {
-        "index" => Field::Index,
-        "time" => Field::Time,
-        "type" => Field::Type,
-        "process" => Field::Process,
-        "f" => Field::Function,
-        "value" => Field::Value,
-        "error" => Field::Error,
-        "end-process?" | "end_process" => Field::EndProcess,
+        b"index" => Field::Index,
+        b"time" => Field::Time,
+        b"type" => Field::Type,
+        b"process" => Field::Process,
+        b"f" => Field::Function,
+        b"value" => Field::Value,
+        b"error" => Field::Error,
+        b"end-process?" | b"end_process" => Field::EndProcess,
         _ => return None,
     })
 }

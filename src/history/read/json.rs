@@ -45,7 +45,7 @@ impl<'a> Json<'a> {
     fn malformed(&self, byte_offset: usize, reason: &str) -> Malformed {
         let cut_off = byte_offset >= self.bytes.len();
         let reason = if cut_off { "the text ends inside a value" } else { reason };
-        Malformed { byte_offset, cut_off, reason: reason.to_owned() }
+        Malformed { byte_offset, cut_off, reason: reason.into() }
     }
 
     #[inline]
@@ -54,7 +54,7 @@ impl<'a> Json<'a> {
             return Err(Malformed {
                 byte_offset: self.at,
                 cut_off: false,
-                reason: format!("more than {DEPTH_MAX} brackets deep"),
+                reason: format!("more than {DEPTH_MAX} brackets deep").into(),
             });
         };
         *slot = closer;
@@ -270,26 +270,18 @@ impl<'a> Notation<'a> for Json<'a> {
 
     #[inline]
     fn pair(&mut self) -> Option<(i64, i64)> {
-        let mut at = self.at;
-        match self.state {
-            State::Next => {
-                if *self.bytes.get(at)? != b',' {
-                    return None;
-                }
-                at += 1;
-                at += usize::from(self.bytes.get(at) == Some(&b' '));
-            }
-            State::First | State::Value => {}
-        }
+        let at = self.next_value()?;
         if *self.bytes.get(at)? != b'[' {
             return None;
         }
-        let (first, end) = self.integer_at(at + 1)?;
-        if *self.bytes.get(end)? != b',' {
+        let (first, length) = edn::integer(&self.bytes[at + 1..])?;
+        let mut middle = at + 1 + length;
+        if *self.bytes.get(middle)? != b',' {
             return None;
         }
-        let space = usize::from(self.bytes.get(end + 1) == Some(&b' '));
-        let (second, end) = self.integer_at(end + 1 + space)?;
+        middle += 1 + usize::from(self.bytes.get(middle + 1) == Some(&b' '));
+        let (second, length) = edn::integer(&self.bytes[middle..])?;
+        let end = middle + length;
         if *self.bytes.get(end)? != b']' {
             return None;
         }
@@ -297,6 +289,127 @@ impl<'a> Notation<'a> for Json<'a> {
         self.state = State::Next;
         Some((first, second))
     }
+
+    #[inline]
+    fn integer(&mut self) -> Option<i64> {
+        let at = self.next_value()?;
+        let (integer, end) = self.integer_at(at)?;
+        self.at = end;
+        self.state = State::Next;
+        Some(integer)
+    }
+
+    #[inline]
+    fn integer_name(&mut self) -> Option<i64> {
+        let start = self.next_name()?;
+        let (integer, length) = edn::integer(&self.bytes[start..])?;
+        let end = start + length;
+        self.end_name(end)?;
+        Some(integer)
+    }
+
+    #[inline]
+    fn name(&mut self) -> Option<&'a [u8]> {
+        let start = self.next_name()?;
+        let rest = &self.bytes[start..];
+        let length = plain_length(rest)?;
+        self.end_name(start + length)?;
+        Some(&rest[..length])
+    }
+
+    #[inline]
+    fn word(&mut self) -> Option<&'a [u8]> {
+        let at = self.next_value()?;
+        if *self.bytes.get(at)? != b'"' {
+            return None;
+        }
+        let rest = &self.bytes[at + 1..];
+        let length = plain_length(rest)?;
+        self.at = at + length + 2;
+        self.state = State::Next;
+        Some(&rest[..length])
+    }
+
+    #[inline]
+    fn take(&mut self, bracket: u8) -> bool {
+        if matches!(bracket, b']' | b'}') {
+            let closes = self.peek() == Some(bracket)
+                && self.depth > 0
+                && self.closers[self.depth - 1] == bracket
+                && self.state != State::Value;
+            if closes {
+                self.depth -= 1;
+                self.at += 1;
+                self.state = State::Next;
+            }
+            return closes;
+        }
+        let Some(at) = self.next_value().filter(|at| self.bytes.get(*at) == Some(&bracket)) else {
+            return false;
+        };
+        let before = std::mem::replace(&mut self.at, at);
+        let opened = self.open(bracket + 2).is_ok();
+        if !opened {
+            self.at = before;
+        }
+        opened
+    }
+}
+
+impl<'a> Json<'a> {
+    /// Where the next value begins, if a value may come; blanks and the comma before it are looked
+    /// past but not taken.
+    #[inline]
+    fn next_value(&mut self) -> Option<usize> {
+        let byte = self.peek()?;
+        match self.state {
+            State::Value => Some(self.at),
+            State::First if !self.in_object() => Some(self.at),
+            State::Next if byte == b',' && !self.in_object() => {
+                Some(self.behind_blank(self.at + 1))
+            }
+            _ => None,
+        }
+    }
+
+    /// Where the text of the next name begins, behind its quote.
+    #[inline]
+    fn next_name(&mut self) -> Option<usize> {
+        let byte = self.peek()?;
+        if !self.in_object() {
+            return None;
+        }
+        let at = match self.state {
+            State::First => self.at,
+            State::Next if byte == b',' => self.behind_blank(self.at + 1),
+            _ => return None,
+        };
+        (*self.bytes.get(at)? == b'"').then_some(at + 1)
+    }
+
+    /// Takes a name whose closing quote is at `end`, and its colon.
+    #[inline]
+    fn end_name(&mut self, end: usize) -> Option<()> {
+        if self.bytes.get(end..end + 2)? != b"\":" {
+            return None;
+        }
+        self.at = end + 2;
+        self.state = State::Value;
+        Some(())
+    }
+
+    /// One blank is common behind commas; more are left to `piece`.
+    #[inline]
+    fn behind_blank(&self, at: usize) -> usize {
+        at + usize::from(self.bytes.get(at) == Some(&b' '))
+    }
+}
+
+/// How long a string without escapes is; `bytes` begin behind its quote.
+#[inline]
+fn plain_length(bytes: &[u8]) -> Option<usize> {
+    let end = bytes.iter().position(|b| matches!(b, b'"' | b'\\'))?;
+    (bytes[end] == b'"').then_some(end)
 }
 
 #[cfg(test)]

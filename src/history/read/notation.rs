@@ -37,7 +37,7 @@ pub(crate) struct Malformed {
     /// Whether the text only ends too early.
     pub(crate) cut_off: bool,
     /// What is wrong, in words.
-    pub(crate) reason: String,
+    pub(crate) reason: Box<str>,
 }
 
 /// A scanner of one of the notations.
@@ -53,8 +53,22 @@ pub(crate) trait Notation<'a>: Sized {
     fn depth(&self) -> usize;
     /// The next piece.
     fn piece(&mut self) -> Result<Piece<'a>, Malformed>;
-    /// Two integers, if a `Seq` of just these is next; else nothing is taken.
+
+    // What is common has a way of its own. Each of these takes nothing where something else is
+    // next; `piece` says then what it is.
+
+    /// Two integers, if a `Seq` of just these is next.
     fn pair(&mut self) -> Option<(i64, i64)>;
+    /// An integer.
+    fn integer(&mut self) -> Option<i64>;
+    /// An integer that is the name of a map's entry.
+    fn integer_name(&mut self) -> Option<i64>;
+    /// A map's name of one plain word; not yet known to be UTF-8.
+    fn name(&mut self) -> Option<&'a [u8]>;
+    /// A keyword, or in JSON a string without escapes; not yet known to be UTF-8.
+    fn word(&mut self) -> Option<&'a [u8]>;
+    /// One of the brackets `[`, `]`, `{` and `}`.
+    fn take(&mut self, bracket: u8) -> bool;
 
     /// Passes over the rest of what a piece began.
     fn finish(&mut self, piece: &Piece<'a>) -> Result<(), Malformed> {

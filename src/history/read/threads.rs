@@ -175,9 +175,11 @@ impl Outcome {
             if error.cut_off && block.last {
                 slot.chunk.odd(Oddity::CutOff, start as u64);
             } else {
+                // Where an event does not end, its beginning says more than the end of the block.
+                let place = if error.cut_off { start } else { error.byte_offset };
                 self.stopped = Some(Stopped {
-                    byte_offset: block.byte_offset + error.byte_offset as u64,
-                    reason: error.reason,
+                    byte_offset: block.byte_offset + place as u64,
+                    reason: error.reason.into(),
                 });
             }
         }
