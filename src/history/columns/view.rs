@@ -378,7 +378,7 @@ impl<'a> Op<'a> {
 
     /// Its micro-operations.
     #[inline]
-    pub fn mops(&self) -> impl ExactSizeIterator<Item = MopRef<'a>> + DoubleEndedIterator + 'a {
+    pub fn mops(&self) -> impl ExactSizeIterator<Item = MopRef<'a>> + DoubleEndedIterator + use<'a> {
         let history = self.history;
         let start = self.cell().mops();
         let end = history.rows.get(self.row + 1).map_or(history.mops.len(), Row::mops);
@@ -395,7 +395,7 @@ impl<'a> Op<'a> {
     /// The further fields of the completion (or, never completed, of the invocation): names, and
     /// values as JSON text. A value that is neither micro-operations nor keys is one of them,
     /// named `value`.
-    pub fn extras(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> {
+    pub fn extras(&self) -> impl ExactSizeIterator<Item = (&'a str, &'a str)> + use<'a> {
         let history = self.history;
         let (start, count) = self.detail().map_or((0, 0), |detail| detail.extras);
         history.extras[start as usize..start as usize + count as usize]
