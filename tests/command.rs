@@ -128,11 +128,8 @@ fn a_run_is_valid_and_its_folder_says_so_again() {
         let verdict = text(&again.stdout);
         assert_eq!(verdict.trim_end().lines().last(), Some(last[0]), "{input:?}");
     }
-    let json = fencepost()
-        .args(["check", "--output-format", "json"])
-        .arg(&run)
-        .output()
-        .expect("it runs");
+    let json =
+        fencepost().args(["check", "--output-format", "json"]).arg(&run).output().expect("it runs");
     let verdict: serde_json::Value = serde_json::from_slice(&json.stdout).expect("JSON");
     assert_eq!(verdict["valid"], serde_json::json!(true));
     assert!(verdict["stats"]["operations"].as_u64().is_some_and(|n| n > 10), "{verdict}");

@@ -114,7 +114,8 @@ fn live(config: Config, clock: Clock, chance: Chance, up: Up, mut queue: mpsc::R
                 Command::Kill(node, done) => {
                     broker.kill(node.0);
                     dead.insert(node);
-                    drop(done.send(()));
+                    // Whoever asked may have stopped waiting.
+                    done.send(()).ok();
                 }
                 Command::Start(node, done) => {
                     let started =

@@ -11,9 +11,12 @@ use super::plan::Plan;
 use super::record::{RecordError, RunRecord};
 use crate::broker::Facts;
 
-use crate::checker::{self, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload};
+use crate::checker::{
+    self, ConsistencyModel, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload,
+};
 use crate::history::read::{Format, ReadError, Recorded, read_history};
 use crate::history::write::write_history;
+use crate::history::{History, MopRef};
 use crate::workload;
 
 /// How a file is written.
@@ -113,10 +116,19 @@ pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
     let clock = super::clock::real();
     let recorded = read(&file, format)?;
     let read_ns = clock.now_ns();
+    if given.workload.is_none() && is_list_append(&recorded.history) {
+        expectation.workload = Workload::ListAppend;
+    }
     let mut verdict = checker::check(&recorded.history, &expectation);
     let checked_ns = clock.now_ns();
     finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
     Ok(verdict)
+}
+
+/// Whether a history speaks of lists: its first micro-operation tells.
+fn is_list_append(history: &History) -> bool {
+    let first = history.ops().find_map(|op| op.mops().next());
+    matches!(first, Some(MopRef::Append { .. } | MopRef::Read { .. }))
 }
 
 /// Judges a run that just ended, from its files, and writes the results beside them.
@@ -211,7 +223,10 @@ fn apply(expectation: &mut Expectation, given: &Given) -> Result<(), JudgeError>
         }
     }
     if let Some(name) = &given.consistency_model {
-        return Err(JudgeError::Given(format!("--consistency-model {name}: not served yet")));
+        let found = ConsistencyModel::find(name);
+        expectation.consistency_model = found.ok_or_else(|| {
+            JudgeError::Given(format!("--consistency-model {name}: no such model"))
+        })?;
     }
     match given.isolation_level.as_deref() {
         None => {}
