@@ -5,6 +5,10 @@
 //! cargo run -p kafka-wire --example schema_table -- --check messages.txt JAR...
 //! ```
 //!
+//! The jars are those that the file's `source` lines name, all of Maven's `org.apache.kafka`:
+//! `kafka-clients:4.4.0`, `kafka-clients:3.9.1`, and for the records of the internal topics
+//! `kafka-group-coordinator:4.3.0` and `kafka-transaction-coordinator:4.3.0`.
+//!
 //! The jars are named newest first. A version belongs to the first jar that knows it; where a
 //! later jar knows versions the earlier ones have lost (Kafka 4.0 dropped Produce 0–2, KIP-896),
 //! the message gets a further definition for those versions alone. Only facts are taken over:

@@ -38,7 +38,7 @@ pub use place::{Path, Place};
 pub use table::{
     Definition, Direction, FieldDefinition, FieldKind, Message, VersionRange, data_message,
     is_flexible, latest_stable, message, messages, request_header_version, response_header_version,
-    versions,
+    sources, versions,
 };
 pub use text::write_uuid;
 pub use tree::{Fields, Value};

@@ -86,9 +86,7 @@ fn defaults_fill_what_a_tree_leaves_out() {
 fn json_is_valid_and_says_what_the_tree_says() {
     every_tree(|layout, tree, body| {
         let mut json = String::new();
-        layout
-            .write_json(body, &mut json, |out, bytes| schema::write_json_bytes(out, bytes))
-            .unwrap();
+        layout.write_json(body, &mut json, schema::write_json_bytes).unwrap();
         let parsed: serde_json::Value =
             serde_json::from_str(&json).unwrap_or_else(|e| panic!("{}: {e}\n{json}", name(layout)));
         assert_same(&parsed, &Value::Struct(tree.clone()), layout);
