@@ -3,9 +3,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::bug::Bug;
 use super::cluster::Cluster;
 use super::log::Marker;
 use super::node::Shared;
+
+/// How long after the acknowledgement a broker with a bug keeps what it acknowledged.
+const MISCHIEF_EVERY: Duration = Duration::from_millis(100);
 
 /// How often groups with members are looked at.
 const GROUP_TICK: Duration = Duration::from_millis(20);
@@ -14,6 +18,7 @@ const GROUP_TICK: Duration = Duration::from_millis(20);
 pub(super) async fn work(shared: Arc<Shared>) {
     let scan_ns = shared.config.transaction_scan_interval_ms.max(1).saturating_mul(1_000_000);
     let mut next_scan = shared.clock.now_ns().saturating_add(scan_ns);
+    let mut next_mischief = 0;
     loop {
         if shared.lock().transactions.has_decided() {
             pause_before_markers(&shared).await;
@@ -28,6 +33,12 @@ pub(super) async fn work(shared: Arc<Shared>) {
         let mut until = Duration::from_nanos(next_scan - now);
         if tick_groups(&shared) {
             until = until.min(GROUP_TICK);
+        }
+        if shared.config.bug.is_some() && now >= next_mischief {
+            if shared.lock().make_mischief() {
+                until = until.min(MISCHIEF_EVERY);
+            }
+            next_mischief = now.saturating_add(MISCHIEF_EVERY.as_nanos() as u64);
         }
         tokio::select! {
             () = shared.work.notified() => {}
@@ -64,8 +75,13 @@ pub(super) fn write_markers(cluster: &mut Cluster, now_ms: i64) {
             coordinator_epoch: 0,
             timestamp: now_ms,
         };
-        for &key in &ending.partitions {
-            cluster.append_marker(key, &marker);
+        // A bug: one of several partitions gets the wrong marker.
+        let torn = marker.commit
+            && ending.partitions.len() > 1
+            && cluster.mischief.rolls(Bug::TornCommit, 4);
+        for (nth, &key) in ending.partitions.iter().enumerate() {
+            let commit = marker.commit && !(torn && nth == 0);
+            cluster.append_marker(key, &Marker { commit, ..marker });
         }
         cluster.groups.end_transaction(ending.producer_id, ending.commit);
         cluster.transactions.complete(&id, now_ms);

@@ -11,6 +11,7 @@ use kafka_protocol::protocol::StrBytes;
 use kafka_wire::ErrorCode;
 use uuid::Uuid;
 
+use super::bug::{Bug, Lies, Mischief};
 use super::config::Config;
 use super::fetch_session::FetchSessions;
 use super::group::Groups;
@@ -89,6 +90,7 @@ pub(super) struct Cluster {
     log_bytes_max: u64,
     /// One entry a batch, oldest first: what retention takes next.
     oldest: VecDeque<PartitionKey>,
+    pub(super) mischief: Mischief,
     ids: rand_chacha::ChaCha8Rng,
 }
 
@@ -108,6 +110,7 @@ impl Cluster {
             log_bytes: 0,
             log_bytes_max: config.log_bytes_max,
             oldest: VecDeque::new(),
+            mischief: Mischief::new(config.bug, chance.stream("embedded broker: bug")),
             ids,
         }
     }
@@ -213,13 +216,16 @@ impl Cluster {
         let from = topic.partitions.len();
         let spread = if topic.is_internal() { 0 } else { slot };
         let factor = usize::try_from(topic.replication_factor).unwrap_or(1).max(1);
+        let internal = topic.is_internal();
+        let lies = if internal { Lies::default() } else { self.mischief.lies() };
         let added: Vec<_> = (from..usize::try_from(count).unwrap_or(0))
             .map(|partition| {
                 let replicas: Vec<i32> = (0..factor.min(self.nodes.len()))
                     .map(|nth| self.nodes[(spread + partition + nth) % self.nodes.len()].node_id)
                     .collect();
                 let leader = self.first_alive(&replicas);
-                Partition { replicas, leader, leader_epoch: 0, log: PartitionLog::default() }
+                let log = PartitionLog::that_lies(lies);
+                Partition { replicas, leader, leader_epoch: 0, log }
             })
             .collect();
         if let Some(topic) = self.topic_mut(slot) {
@@ -295,11 +301,52 @@ impl Cluster {
     /// Appends a checked batch and lets retention take what is too much.
     pub(super) fn append(&mut self, key: PartitionKey, append: Append) -> Option<i64> {
         let bytes = append.bytes.len() as u64;
+        let (loses, overtakes) = (
+            self.mischief.rolls(Bug::LoseAckedWrite, 50),
+            self.mischief.rolls(Bug::ReorderInPartition, 8),
+        );
         let partition = self.partition_mut(key)?;
         let epoch = partition.leader_epoch;
+        let mut append = append;
+        if partition.log.has_gap() {
+            match partition.log.fill_gap(append, epoch) {
+                Ok(base_offset) => {
+                    self.appended(key, bytes);
+                    return Some(base_offset);
+                }
+                Err(back) => append = back,
+            }
+        } else if let (true, Some((producer_id, batch))) = (overtakes, append.producer)
+            && (!batch.transactional
+                || partition.log.has_ongoing(producer_id, batch.producer_epoch))
+        {
+            partition.log.leave_gap(producer_id, i64::from(append.last_offset_delta) + 1);
+        }
         let base_offset = partition.log.append(append, epoch);
+        let lost = if loses { partition.log.lose_last() } else { 0 };
         self.appended(key, bytes);
+        self.log_bytes -= lost;
         Some(base_offset)
+    }
+
+    /// Does what a broker with a bug does a little later. Returns whether there may be more.
+    pub(super) fn make_mischief(&mut self) -> bool {
+        if !(self.mischief.is(Bug::AckBeforeAppend) || self.mischief.is(Bug::ReorderInPartition)) {
+            return false;
+        }
+        for partition in self.topics.iter_mut().flatten().flat_map(|topic| &mut topic.partitions) {
+            partition.log.keep();
+            partition.log.close_gap();
+        }
+        true
+    }
+
+    /// A node is killed: what it had acknowledged and not kept is gone, where that is its bug.
+    pub(super) fn forget_unkept(&mut self, node_id: i32) {
+        let partitions = self.topics.iter_mut().flatten().flat_map(|topic| &mut topic.partitions);
+        let led = partitions.filter(|partition| partition.leader == node_id);
+        let lost: u64 = led.map(|partition| partition.log.forget_unkept()).sum();
+        self.log_bytes -= lost;
     }
 
     /// Writes a marker.
@@ -307,6 +354,7 @@ impl Cluster {
         let partition = self.partition_mut(key)?;
         let epoch = partition.leader_epoch;
         let before = partition.log.bytes;
+        partition.log.close_gap();
         let base_offset = partition.log.append_marker(marker, epoch);
         let bytes = partition.log.bytes - before;
         self.appended(key, bytes);

@@ -10,6 +10,7 @@ use kafka_protocol::messages::FetchRequest;
 use kafka_wire::ErrorCode;
 use tokio::sync::Notify;
 
+use super::bug::Bug;
 use super::call::{Answer, Call, Later, Occasion};
 use super::cluster::{Cluster, Partition, PartitionKey, TopicRef};
 use super::fetch_session::{Plan, SessionAnswer, SessionUse, Wanted};
@@ -116,6 +117,7 @@ impl Fetch {
             reads.push(read);
         }
         if bytes >= self.min_bytes || urgent || last || !interesting {
+            self.misread(&mut cluster, &mut reads);
             return Some(self.answer(node, &mut cluster, out, reads));
         }
         for wanted in &self.plan.wanted {
@@ -126,6 +128,39 @@ impl Fetch {
             }
         }
         None
+    }
+
+    /// What a broker with a bug does to an answer.
+    fn misread(&self, cluster: &mut Cluster, reads: &mut [Read]) {
+        for (wanted, read) in self.plan.wanted.iter().zip(reads) {
+            if read.slice.records.is_empty() {
+                continue;
+            }
+            if cluster.mischief.is(Bug::DeliverAborted) {
+                read.aborted = read.aborted.take().map(|_| Vec::new());
+            }
+            if read.slice.records.len() > 2 && cluster.mischief.rolls(Bug::SkipOnFetch, 10) {
+                let skipped = read.slice.records.remove(1);
+                read.slice.bytes -= skipped.len();
+            }
+            if cluster.mischief.is(Bug::ChangeRecord) {
+                self.change(cluster, wanted, &mut read.slice);
+            }
+        }
+    }
+
+    /// Gives another value for a record that was read before.
+    fn change(&self, cluster: &mut Cluster, wanted: &Wanted, slice: &mut Slice) {
+        let Ok(key) = cluster.find_partition(self.topic_ref(wanted), wanted.partition) else {
+            return;
+        };
+        let bites = cluster.mischief.rolls(Bug::ChangeRecord, 4);
+        let Some(partition) = cluster.partition_mut(key) else { return };
+        let again = wanted.fetch_offset < partition.log.read_to;
+        partition.log.read_to = partition.log.read_to.max(slice.end_offset);
+        if let (true, true, Some(first)) = (bites, again, slice.records.first_mut()) {
+            *first = super::bug::with_other_value(first);
+        }
     }
 
     fn topic_ref<'a>(&self, wanted: &'a Wanted) -> TopicRef<'a> {
@@ -174,10 +209,10 @@ impl Fetch {
         _key: PartitionKey,
     ) -> Read {
         let log = &partition.log;
-        let last_stable_offset = log.last_stable_offset();
+        let (high_watermark, last_stable_offset) = (log.high_watermark(), log.last_stable_offset());
         let mut read = Read {
             error: ErrorCode::NONE,
-            high_watermark: log.log_end_offset,
+            high_watermark,
             last_stable_offset,
             log_start_offset: log.log_start_offset,
             aborted: self.committed_only.then(Vec::new),
@@ -198,7 +233,7 @@ impl Fetch {
         if !(log.log_start_offset..=log.log_end_offset).contains(&wanted.fetch_offset) {
             return Read::failed(ErrorCode::OFFSET_OUT_OF_RANGE);
         }
-        let end = if self.committed_only { last_stable_offset } else { log.log_end_offset };
+        let end = if self.committed_only { last_stable_offset } else { high_watermark };
         let max_bytes = usize::try_from(wanted.max_bytes).unwrap_or(0).min(left);
         read.slice = log.read(wanted.fetch_offset, end, max_bytes, first);
         if self.committed_only && read.slice.bytes > 0 {

@@ -12,6 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
+use super::bug::Lies;
 use super::producer_state::{Incoming, ProducerState, Verifying};
 
 /// Where `partition_leader_epoch` stands in a batch; `base_offset` is at its beginning (KIP-98).
@@ -45,6 +46,20 @@ pub(super) struct Slice {
     pub(super) end_offset: i64,
 }
 
+/// Offsets left free (a bug).
+#[derive(Debug, Clone, Copy)]
+struct Gap {
+    base_offset: i64,
+    offsets: i64,
+    producer_id: i64,
+}
+
+/// Whether a batch is a control batch, by its attributes.
+fn is_control(batch: &[u8]) -> bool {
+    const ATTRIBUTES_LOW_AT: usize = 22;
+    batch.get(ATTRIBUTES_LOW_AT).is_some_and(|low| low & 0x20 != 0)
+}
+
 /// What is to be appended: the batch and what its header says.
 #[derive(Debug)]
 pub(super) struct Append {
@@ -68,17 +83,46 @@ pub(super) struct PartitionLog {
     /// Open transactions by their first offset.
     ongoing: BTreeMap<i64, i64>,
     aborted: VecDeque<Aborted>,
+    /// How readers are deceived, where a bug is planted.
+    pub(super) lies: Lies,
+    /// What is kept by now, where keeping lags behind (a bug).
+    kept_to: i64,
+    /// How far the log was read, where that leads to a wrong (a bug).
+    pub(super) read_to: i64,
+    /// Offsets left free for a batch that is to come (a bug).
+    gap: Option<Gap>,
     /// Where each leader epoch began.
     leader_epochs: Vec<(i32, i64)>,
     waiting: Vec<Arc<Notify>>,
 }
 
 impl PartitionLog {
+    /// An empty log that deceives its readers in that way; by default in none.
+    pub(super) fn that_lies(lies: Lies) -> Self {
+        Self { lies, ..Self::default() }
+    }
+
+    /// The first offset no reader may see.
+    pub(super) fn high_watermark(&self) -> i64 {
+        let mut end = self.log_end_offset;
+        if self.lies.hide_last {
+            let data = |batch: &&Stored| !is_control(&batch.bytes);
+            end = self.batches.iter().rev().find(data).map_or(end, |last| last.base_offset);
+        }
+        if self.lies.keeps_late {
+            end = end.min(self.kept_to);
+        }
+        self.gap.map_or(end, |gap| end.min(gap.base_offset)).max(self.log_start_offset)
+    }
+
     /// The first offset a read_committed reader may not see.
     pub(super) fn last_stable_offset(&self) -> i64 {
+        let high_watermark = self.high_watermark();
         match self.ongoing.keys().next() {
-            Some(&first) => first.max(self.log_start_offset),
-            None => self.log_end_offset,
+            Some(&first) if !self.lies.no_stable => {
+                first.max(self.log_start_offset).min(high_watermark)
+            }
+            _ => high_watermark,
         }
     }
 
@@ -176,6 +220,73 @@ impl PartitionLog {
             bytes: bytes.freeze(),
         });
         base_offset
+    }
+
+    /// Forgets the last batch; its offsets stay used (a bug).
+    pub(super) fn lose_last(&mut self) -> u64 {
+        let lost = self.batches.pop_back().map_or(0, |batch| batch.bytes.len() as u64);
+        self.bytes -= lost;
+        lost
+    }
+
+    /// Keeps what was acknowledged (a bug keeps late). Returns whether anything was new.
+    pub(super) fn keep(&mut self) -> bool {
+        let new = self.lies.keeps_late && self.kept_to < self.log_end_offset;
+        if new {
+            self.kept_to = self.log_end_offset;
+            self.wake();
+        }
+        new
+    }
+
+    /// Forgets what was acknowledged and not kept. Returns the bytes lost.
+    pub(super) fn forget_unkept(&mut self) -> u64 {
+        let mut lost = 0;
+        while self.lies.keeps_late
+            && self.batches.back().is_some_and(|batch| batch.base_offset >= self.kept_to)
+        {
+            lost += self.lose_last();
+        }
+        lost
+    }
+
+    /// Leaves offsets free for the batch after the next one, as large as that (a bug).
+    pub(super) fn leave_gap(&mut self, producer_id: i64, offsets: i64) {
+        self.gap = Some(Gap { base_offset: self.log_end_offset, offsets, producer_id });
+        self.log_end_offset += offsets;
+    }
+
+    /// Whether a gap is open.
+    pub(super) fn has_gap(&self) -> bool {
+        self.gap.is_some()
+    }
+
+    /// Gives up a gap that nothing fills.
+    pub(super) fn close_gap(&mut self) {
+        if self.gap.take().is_some() {
+            self.wake();
+        }
+    }
+
+    /// Appends into the gap where the batch fits it; gives it back where it does not.
+    pub(super) fn fill_gap(&mut self, append: Append, leader_epoch: i32) -> Result<i64, Append> {
+        let fits = |gap: &Gap| {
+            append.producer.is_some_and(|(id, _)| id == gap.producer_id)
+                && i64::from(append.last_offset_delta) + 1 == gap.offsets
+        };
+        let Some(gap) = self.gap.take().filter(fits) else {
+            self.close_gap();
+            return Err(append);
+        };
+        let end = self.log_end_offset;
+        self.log_end_offset = gap.base_offset;
+        let base_offset = self.append(append, leader_epoch);
+        self.log_end_offset = end;
+        if let Some(late) = self.batches.pop_back() {
+            let at = self.batches.partition_point(|batch| batch.base_offset < base_offset);
+            self.batches.insert(at, late);
+        }
+        Ok(base_offset)
     }
 
     fn push(&mut self, stored: Stored) {

@@ -113,7 +113,7 @@ fn look_up(
 
 fn offset_of(partition: &Partition, asked: i64, committed_only: bool) -> Found {
     let log = &partition.log;
-    let end = if committed_only { log.last_stable_offset() } else { log.log_end_offset };
+    let end = if committed_only { log.last_stable_offset() } else { log.high_watermark() };
     match asked {
         timestamp::LATEST => (end, -1, partition.leader_epoch),
         timestamp::EARLIEST | timestamp::EARLIEST_LOCAL => {

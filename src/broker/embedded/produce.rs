@@ -9,8 +9,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use kafka_protocol::messages::produce_response::{
-    BatchIndexAndErrorMessage, LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse,
-    TopicProduceResponse,
+    LeaderIdAndEpoch, NodeEndpoint, PartitionProduceResponse, TopicProduceResponse,
 };
 use kafka_protocol::messages::{BrokerId, ProduceRequest, ProduceResponse};
 use kafka_protocol::protocol::StrBytes;
@@ -18,6 +17,7 @@ use kafka_wire::ErrorCode;
 use tokio::sync::Notify;
 
 use super::batch_check::{Candidate, Refusal, check};
+use super::bug::Bug;
 use super::call::{Answer, Call, Later, Occasion};
 use super::cluster::{Cluster, PartitionKey, TopicRef};
 use super::node::Node;
@@ -94,7 +94,7 @@ impl Produce {
         let mut cluster = node.lock();
         if !matches!(self.request.acks, -1..=1) {
             let refused = Err(ErrorCode::INVALID_REQUIRED_ACKS.into());
-            return Some(self.answer(node, &cluster, out, &vec![refused; self.parts.len()]));
+            return Some(self.answer(&cluster, out, &vec![refused; self.parts.len()]));
         }
         let mut judged: Vec<Result<PartitionKey, Refusal>> =
             self.parts.iter().map(|part| self.locate(&cluster, node, part)).collect();
@@ -107,7 +107,39 @@ impl Produce {
             .zip(judged)
             .map(|(part, key)| append(&mut cluster, node, key?, part.candidate.as_ref()))
             .collect();
-        Some(self.answer(node, &cluster, out, &outcomes))
+        if let Some(wrong) = self.make_mischief(&mut cluster, node, &outcomes) {
+            return Some(wrong);
+        }
+        Some(self.answer(&cluster, out, &outcomes))
+    }
+
+    /// What a broker with a bug does after an append.
+    fn make_mischief(
+        &self,
+        cluster: &mut Cluster,
+        node: &Node,
+        outcomes: &[Judged],
+    ) -> Option<Answer> {
+        if outcomes.iter().any(Result::is_err) {
+            return None;
+        }
+        if let Some(id) = self.request.transactional_id.as_ref().map(|id| id.0.as_str())
+            && let Some(&(producer_epoch, commit)) = cluster.mischief.withheld.get(id)
+            && cluster.transactions.decide_wrongly(id, producer_epoch, commit, node.now_ms())
+        {
+            cluster.mischief.withheld.remove(id);
+            super::background::write_markers(cluster, node.now_ms());
+        }
+        if cluster.mischief.rolls(Bug::DuplicateOnRetry, 50) {
+            for candidate in self.parts.iter().filter_map(|part| part.candidate.as_ref().ok()) {
+                let Some(producer_id) = candidate.producer_id() else { continue };
+                let incoming = candidate.incoming();
+                let identity = (producer_id, incoming.producer_epoch, incoming.base_sequence);
+                cluster.mischief.to_repeat.insert(identity);
+            }
+            return Some(Answer::Close);
+        }
+        None
     }
 
     fn topic_ref(&self, topic: usize) -> TopicRef<'_> {
@@ -175,7 +207,8 @@ impl Produce {
                 if error == ErrorCode::CONCURRENT_TRANSACTIONS && enlists {
                     again |= cluster.transactions.wait(id, &self.signal);
                 }
-                if !error.is_none() {
+                let fenced = error == ErrorCode::PRODUCER_FENCED;
+                if !error.is_none() && !(fenced && cluster.mischief.is(Bug::AcceptZombie)) {
                     judged[*at] = Err(self.translated(error).into());
                 }
             }
@@ -197,13 +230,7 @@ impl Produce {
         }
     }
 
-    fn answer(
-        &self,
-        node: &Node,
-        cluster: &Cluster,
-        out: &mut Outbox,
-        outcomes: &[Judged],
-    ) -> Answer {
+    fn answer(&self, cluster: &Cluster, out: &mut Outbox, outcomes: &[Judged]) -> Answer {
         if self.request.acks == 0 {
             let failed = outcomes.iter().any(Result::is_err);
             return if failed { Answer::Close } else { Answer::Silent };
@@ -226,7 +253,6 @@ impl Produce {
         if self.call.version() >= 10 {
             response.node_endpoints = hints.into_values().collect();
         }
-        let _ = node;
         self.call.reply(out, &response)
     }
 
@@ -249,7 +275,6 @@ impl Produce {
                 }
             }
         }
-        let _: Option<BatchIndexAndErrorMessage> = None;
         partition
     }
 
@@ -302,7 +327,16 @@ fn append(
         let fresh = super::producer_state::ProducerState::default();
         let state = partition.log.producers.get(&producer_id).unwrap_or(&fresh);
         let incoming = candidate.incoming();
-        if let Some(seen) = state.duplicate_of(&incoming) {
+        let identity = (producer_id, incoming.producer_epoch, incoming.base_sequence);
+        let duplicate = state.duplicate_of(&incoming);
+        let verdict = state.check(
+            &incoming,
+            partition.log.verifying.get(&producer_id).filter(|_| incoming.transactional),
+        );
+        if duplicate.is_some() && cluster.mischief.to_repeat.contains(&identity) {
+            return append_untracked(cluster, node, key, candidate, stamped, identity);
+        }
+        if let Some(seen) = duplicate {
             let log_append_time_ms = if stamped { seen.timestamp } else { -1 };
             return Ok(Outcome {
                 base_offset: seen.base_offset,
@@ -310,12 +344,38 @@ fn append(
                 log_start_offset,
             });
         }
-        let verifying =
-            incoming.transactional.then(|| partition.log.verifying.get(&producer_id)).flatten();
-        state.check(&incoming, verifying)?;
+        if verdict == Err(ErrorCode::INVALID_PRODUCER_EPOCH)
+            && cluster.mischief.is(Bug::AcceptZombie)
+        {
+            return append_untracked(cluster, node, key, candidate, stamped, identity);
+        }
+        verdict?;
     }
     let append = if stamped { candidate.to_append_stamped(now_ms) } else { candidate.to_append() };
-    let base_offset = cluster.append(key, append).ok_or(unknown)?;
+    let mut base_offset = cluster.append(key, append).ok_or(unknown)?;
+    if cluster.mischief.rolls(Bug::OffsetZeroAck, 50) {
+        base_offset = 0;
+    }
     let log_append_time_ms = if stamped { now_ms } else { -1 };
     Ok(Outcome { base_offset, log_append_time_ms, log_start_offset })
+}
+
+/// Appends what no correct broker would, and does not remember it.
+fn append_untracked(
+    cluster: &mut Cluster,
+    node: &Node,
+    key: PartitionKey,
+    candidate: &Candidate,
+    stamped: bool,
+    identity: (i64, i16, i32),
+) -> Judged {
+    cluster.mischief.to_repeat.remove(&identity);
+    let now_ms = node.now_ms();
+    let mut append =
+        if stamped { candidate.to_append_stamped(now_ms) } else { candidate.to_append() };
+    append.producer = None;
+    let unknown = Refusal::from(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
+    let base_offset = cluster.append(key, append).ok_or(unknown)?;
+    let log_append_time_ms = if stamped { now_ms } else { -1 };
+    Ok(Outcome { base_offset, log_append_time_ms, log_start_offset: 0 })
 }

@@ -154,7 +154,9 @@ impl Embedded {
     pub fn kill(&self, node_id: i32) {
         if let Some(listening) = self.find(node_id) {
             *listening.tasks.lock().expect("no task panics in here") = JoinSet::new();
-            self.shared.lock().set_alive(node_id, false);
+            let mut cluster = self.shared.lock();
+            cluster.forget_unkept(node_id);
+            cluster.set_alive(node_id, false);
         }
     }
 

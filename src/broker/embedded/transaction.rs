@@ -77,6 +77,8 @@ pub(super) struct Transaction {
     pub(super) update_ms: i64,
     /// The client of the last transaction let the broker enlist and bump (version 2).
     pub(super) bumping: bool,
+    /// A bug has decided it; what its owner decides is accepted without effect.
+    decided_wrongly: bool,
     waiting: Vec<Arc<Notify>>,
 }
 
@@ -279,12 +281,33 @@ impl Transactions {
             txn.start_ms = now_ms;
         }
         txn.next_producer_id = next;
+        txn.decided_wrongly = false;
         if bumping {
             txn.last_producer_epoch = txn.producer_epoch;
             txn.producer_epoch += 1;
         }
         self.decided.push_back(id.to_owned());
         if next == -1 { txn.identity() } else { Identity { producer_id: next, producer_epoch: 0 } }
+    }
+
+    /// A bug: ends the open transaction as a withheld EndTxn of the one before says, without a
+    /// bump. Returns whether there was one.
+    pub(super) fn decide_wrongly(
+        &mut self,
+        id: &str,
+        producer_epoch: i16,
+        commit: bool,
+        now_ms: i64,
+    ) -> bool {
+        let Some(txn) = self.by_id.get_mut(id) else { return false };
+        if txn.state != TxnState::Ongoing || txn.producer_epoch == producer_epoch {
+            return false;
+        }
+        txn.state = if commit { TxnState::PrepareCommit } else { TxnState::PrepareAbort };
+        txn.update_ms = now_ms;
+        txn.decided_wrongly = true;
+        self.decided.push_back(id.to_owned());
+        true
     }
 
     /// Ends a transaction from the broker's side: its epoch is raised, it is aborted.
@@ -391,6 +414,7 @@ impl Transaction {
             start_ms: -1,
             update_ms: now_ms,
             bumping: false,
+            decided_wrongly: false,
             waiting: Vec::new(),
         }
     }
@@ -454,6 +478,9 @@ impl Transaction {
             return Err(ErrorCode::PRODUCER_FENCED);
         }
         let again = bumped || over_the_end;
+        if self.decided_wrongly && !again && !self.state.is_prepared() {
+            return Ok(Verdict::Prepare);
+        }
         match (self.state, commit) {
             (TxnState::Ongoing, _) | (TxnState::Empty, false) => Ok(Verdict::Prepare),
             (TxnState::CompleteCommit, true) | (TxnState::CompleteAbort, false) if again => {

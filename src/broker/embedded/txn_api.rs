@@ -20,6 +20,7 @@ use kafka_protocol::messages::{
 };
 use kafka_wire::ErrorCode;
 
+use super::bug::Bug;
 use super::call::{Answer, Call};
 use super::cluster::{Cluster, OFFSETS_TOPIC, PartitionKey, TRANSACTIONS_TOPIC, TopicRef};
 use super::log::Marker;
@@ -213,6 +214,14 @@ pub(super) fn end_txn(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer 
     let bumping = call.version() >= 5;
     let ended = {
         let mut cluster = node.lock();
+        if bumping
+            && !cluster.mischief.withheld.contains_key(enlist.transactional_id)
+            && cluster.mischief.rolls(Bug::LateEndTxnDecidesNext, 20)
+        {
+            let withheld = (enlist.producer_epoch, request.committed);
+            cluster.mischief.withheld.insert(enlist.transactional_id.to_owned(), withheld);
+            return Answer::Close;
+        }
         permitted(&mut cluster, node, &enlist).and_then(|()| {
             cluster.transactions.end(&enlist, request.committed, bumping, node.now_ms())
         })

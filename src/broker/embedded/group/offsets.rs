@@ -24,6 +24,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use kafka_wire::ErrorCode;
 
+use super::super::bug::Bug;
 use super::super::call::{Answer, Call};
 use super::super::cluster::{Cluster, OFFSETS_TOPIC, TopicRef};
 use super::super::node::Node;
@@ -317,7 +318,12 @@ pub(crate) fn offset_fetch(node: &Arc<Node>, call: Call, out: &mut Outbox) -> An
             Err(error) => group.error_code = error.0,
             Ok(()) => {
                 let told = told(cluster, &asked.group_id, topics, stable, ErrorCode::NONE);
-                for (name, partitions) in told {
+                for (name, mut partitions) in told {
+                    for (_, told) in &mut partitions {
+                        if told.1 > 0 && cluster.mischief.rolls(Bug::RewindGroup, 3) {
+                            told.1 = (told.1 - 5).max(0);
+                        }
+                    }
                     let mut topic = OffsetFetchResponseTopics::default();
                     topic.name = name;
                     topic.partitions = partitions.into_iter().map(late).collect();
