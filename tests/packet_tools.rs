@@ -2,6 +2,8 @@
 //!
 //! On by environment: set `FENCEPOST_LIVE` where tcpdump and tshark are installed.
 
+#![allow(clippy::unwrap_used)] // A test may fail where it stands.
+
 use std::fs::File;
 use std::path::Path;
 use std::process::Command;

@@ -214,6 +214,10 @@ impl<S: ExchangeSink> Assembler<S> {
         self.connections[at].as_ref().expect("an index in use has a connection")
     }
 
+    fn all_open(&self) -> impl Iterator<Item = (usize, &Open<S::Kept>)> {
+        self.connections.iter().enumerate().filter_map(|(at, o)| o.as_deref().map(|o| (at, o)))
+    }
+
     fn begin(
         &mut self,
         ends: Ends,
@@ -274,7 +278,7 @@ impl<S: ExchangeSink> Assembler<S> {
     /// Gives up the eighth of the connections that was silent longest.
     fn give_up_silent(&mut self) {
         let mut heard: Vec<(u64, usize)> =
-            self.by_ends.values().map(|&at| (self.open(at).heard, at)).collect();
+            self.all_open().map(|(at, open)| (open.heard, at)).collect();
         heard.sort_unstable();
         for &(_, at) in &heard[..heard.len() / 8] {
             self.counts.connections_given_up += 1;
@@ -305,7 +309,7 @@ impl<S: ExchangeSink> Assembler<S> {
     #[must_use]
     pub fn finish(mut self) -> (S, PacketCounts) {
         let mut open: Vec<(u64, usize)> =
-            self.by_ends.values().map(|&at| (self.open(at).tcp.number.0, at)).collect();
+            self.all_open().map(|(at, open)| (open.tcp.number.0, at)).collect();
         open.sort_unstable();
         for (_, at) in open {
             self.end(at, Unanswered::CaptureEnded);

@@ -270,7 +270,7 @@ impl<K> TcpConnection<K> {
         } else {
             // One of them was seen from its beginning; the other too if its SYN was.
             for end in [0, 1] {
-                if !self.streams[end].from_beginning() {
+                if !self.streams[end].is_from_beginning() {
                     self.framers[end].search();
                 }
             }
@@ -477,7 +477,7 @@ impl<K> TcpConnection<K> {
         });
         let starts =
             self.early[client].iter().any(|(_, start, bytes)| *start && says_a_request(bytes));
-        self.protocol = match sniff(&said[0], &said[1], self.streams[client].from_beginning()) {
+        self.protocol = match sniff(&said[0], &said[1], self.streams[client].is_from_beginning()) {
             Sniffed::Kafka => Protocol::Kafka,
             Sniffed::Tls => Protocol::Tls,
             Sniffed::Other | Sniffed::Unknown if starts || (certain && full) => Protocol::Kafka,

@@ -189,7 +189,7 @@ impl<'a> RequestHead<'a> {
     /// Reads the head of a frame, prefix included, where it can be one of a request.
     pub(super) fn read(bytes: &'a [u8]) -> Result<Self, Plausible> {
         let Some(head) = bytes.first_chunk::<REQUEST_HEAD_BYTES>() else {
-            let early = bytes.first_chunk::<8>().is_none_or(|head| known_api(head));
+            let early = bytes.first_chunk::<8>().is_none_or(known_api);
             return Err(if early { Plausible::NeedMore } else { Plausible::No });
         };
         let length = i32::from_be_bytes([head[0], head[1], head[2], head[3]]);

@@ -118,7 +118,7 @@ impl Stream {
     }
 
     /// Whether the first byte delivered is the first of the connection.
-    pub(super) fn from_beginning(&self) -> bool {
+    pub(super) fn is_from_beginning(&self) -> bool {
         self.beginning.is_some()
     }
 

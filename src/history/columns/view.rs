@@ -378,7 +378,9 @@ impl<'a> Op<'a> {
 
     /// Its micro-operations.
     #[inline]
-    pub fn mops(&self) -> impl ExactSizeIterator<Item = MopRef<'a>> + DoubleEndedIterator + use<'a> {
+    pub fn mops(
+        &self,
+    ) -> impl ExactSizeIterator<Item = MopRef<'a>> + DoubleEndedIterator + use<'a> {
         let history = self.history;
         let start = self.cell().mops();
         let end = history.rows.get(self.row + 1).map_or(history.mops.len(), Row::mops);
