@@ -216,7 +216,7 @@ impl Iterator for Records<'_> {
         }
         if !matches!(self.form, Form::Narrow | Form::NarrowFar) {
             let mut all = init;
-            while let Some(record) = self.next() {
+            for record in &mut self {
                 all = f(all, record);
             }
             return all;
