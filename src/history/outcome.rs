@@ -453,3 +453,167 @@ pub fn transaction(producer_epoch: i16, ends: &[End]) -> Outcome {
     }
     if commit_left { Outcome::Info } else { Outcome::Fail }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use expect_test::expect;
+
+    /// `Produce(-1)` is a Produce with acks=all; elsewhere acks are left out.
+    fn parse(api: &str, fate: &str) -> Attempt {
+        let (name, acks) = match api.strip_suffix(')').and_then(|api| api.split_once('(')) {
+            Some((name, acks)) => (name, acks.parse().ok()),
+            None => (api, None),
+        };
+        let fate = match fate {
+            "not-sent" => Fate::NotSent,
+            "lost" => Fate::Lost,
+            "timed-out" => Fate::TimedOut,
+            "broken" => Fate::Broken,
+            "unasked" => Fate::Unasked,
+            "abandoned" => Fate::Abandoned,
+            code => Fate::Answered(ErrorCode(code.parse().expect("a number is an error code"))),
+        };
+        let api_key = ApiKey::from_name(name).expect("an API of that name");
+        Attempt { api_key, api_version: 12, acks, fate }
+    }
+
+    /// One line for each row: an attempt that row decides, and what is known of it.
+    const EXAMPLES: &[(&str, &str, &str)] = &[
+        ("EndTxn", "not-sent", "Fail"),
+        ("Produce(1)", "0", "Ok"),
+        ("Fetch", "timed-out", "Fail"),
+        ("EndTxn", "lost", "Info"),
+        ("Produce(-1)", "timed-out", "Info"),
+        ("TxnOffsetCommit", "broken", "Info"),
+        ("Produce(0)", "unasked", "Info"),
+        ("EndTxn", "abandoned", "Info"),
+        ("Produce(-1)", "29", "Fail"),
+        ("Produce(-1)", "46", "Ok"),
+        ("Produce(1)", "6", "Fail"),
+        ("Produce(-1)", "6", "Info"),
+        ("Produce(-1)", "19", "Fail"),
+        ("Produce(-1)", "20", "Info"),
+        ("Produce(-1)", "47", "Fail"),
+        ("Produce(-1)", "45", "Fail"),
+        ("Produce(-1)", "51", "Fail"),
+        ("Produce(-1)", "87", "Fail"),
+        ("EndTxn", "90", "Fail"),
+        ("EndTxn", "51", "Fail"),
+        ("EndTxn", "16", "Info"),
+        ("AddPartitionsToTxn", "48", "Fail"),
+        ("AddOffsetsToTxn", "51", "Fail"),
+        ("TxnOffsetCommit", "22", "Fail"),
+        ("TxnOffsetCommit", "47", "Fail"),
+        ("OffsetCommit", "12", "Fail"),
+        ("InitProducerId", "90", "Fail"),
+        ("InitProducerId", "50", "Fail"),
+        ("InitProducerId", "51", "Info"),
+        ("JoinGroup", "-1", "Info"),
+        ("Heartbeat", "27", "Fail"),
+        ("CreateTopics", "36", "Fail"),
+        ("CreateTopics", "-1", "Info"),
+    ];
+
+    #[test]
+    fn every_row_decides_what_its_example_says() {
+        for (i, (api, fate, expected)) in EXAMPLES.iter().enumerate() {
+            let seen = parse(api, fate);
+            let row = TABLE.iter().position(|row| row.fits(&seen));
+            assert_eq!(row, Some(i), "{api} {fate} is an example of another row");
+            assert_eq!(format!("{:?}", attempt(&seen).0), *expected, "{api} {fate}");
+        }
+        assert_eq!(EXAMPLES.len(), TABLE.len(), "every row has its example");
+    }
+
+    /// The codes of an API at which something other than doubt is known.
+    fn known(api: &str) -> String {
+        let mut lines = String::new();
+        for outcome in [Outcome::Ok, Outcome::Fail] {
+            let codes = ErrorCode::ALL.iter().filter(|code| {
+                let seen = parse(api, &code.0.to_string());
+                attempt(&seen).0 == outcome
+            });
+            let codes: Vec<String> = codes.map(|code| code.0.to_string()).collect();
+            lines.push_str(&format!("{outcome:?} {}\n", codes.join(" ")));
+        }
+        lines
+    }
+
+    #[test]
+    fn the_known_codes_of_a_produce_are_these_and_all_others_are_in_doubt() {
+        expect![[r#"
+            Ok 0 46
+            Fail 2 10 14 15 16 17 18 19 21 29 30 31 32 34 35 42 43 44 45 47 48 49 51 53 58 59 76 87 89 90 120
+        "#]]
+        .assert_eq(&known("Produce(-1)"));
+    }
+
+    #[test]
+    fn the_known_codes_of_an_end_are_these_and_all_others_are_in_doubt() {
+        expect![[r#"
+            Ok 0
+            Fail 29 30 31 34 35 42 43 44 47 48 49 51 53 58 59 89 90 120
+        "#]]
+        .assert_eq(&known("EndTxn"));
+    }
+
+    #[test]
+    fn before_version_11_a_produce_that_meets_a_coordinator_is_in_doubt() {
+        let seen = Attempt { api_version: 10, ..parse("Produce(-1)", "16") };
+        assert_eq!(attempt(&seen).0, Outcome::Info);
+        assert_eq!(attempt(&parse("Produce(-1)", "9999")).0, Outcome::Info);
+    }
+
+    #[test]
+    fn an_operation_is_ok_if_one_attempt_is_and_fail_only_if_all_are() {
+        let check = |fates: &str, expected: Outcome| {
+            let attempts = fates.split_whitespace().map(|fate| parse("Produce(-1)", fate));
+            let attempts: Vec<Attempt> = attempts.collect();
+            assert_eq!(operation(&attempts), expected, "{fates}");
+        };
+        check("", Outcome::Fail);
+        check("not-sent not-sent", Outcome::Fail);
+        check("19 0", Outcome::Ok);
+        check("timed-out 46", Outcome::Ok);
+        check("0 lost", Outcome::Ok);
+        check("19 not-sent 87", Outcome::Fail);
+        // What refuses a retry says nothing of the attempt before it.
+        for refusal in ["45", "47", "90"] {
+            check(refusal, Outcome::Fail);
+            check(&format!("lost {refusal}"), Outcome::Info);
+            check(&format!("6 {refusal}"), Outcome::Info);
+        }
+    }
+
+    /// Ends in order: `c` commit or `a` abort, then its fate; `a'` names another producer epoch.
+    #[test]
+    fn a_transaction_fails_only_where_no_commit_can_ever_decide_it() {
+        let check = |ends: &str, expected: Outcome| {
+            let ends = ends.split_whitespace().map(|end| {
+                let (what, fate) = end.split_once(':').expect("what and its fate");
+                End {
+                    commit: what == "c",
+                    producer_epoch: if what == "a'" { 8 } else { 7 },
+                    fate: parse("EndTxn", fate).fate,
+                    api_version: 5,
+                }
+            });
+            let ends: Vec<End> = ends.collect();
+            assert_eq!(transaction(7, &ends), expected, "{ends:?}");
+        };
+        check("", Outcome::Fail);
+        check("c:0", Outcome::Ok);
+        check("c:lost c:0", Outcome::Ok);
+        check("c:not-sent", Outcome::Fail);
+        check("c:timed-out", Outcome::Info);
+        check("c:90", Outcome::Info);
+        check("c:120 a:0", Outcome::Fail);
+        check("c:120 a:lost", Outcome::Info);
+        check("c:lost a:0", Outcome::Info);
+        check("c:16 a:0", Outcome::Info);
+        check("c:120 a':0", Outcome::Info);
+        check("a:lost", Outcome::Fail);
+        check("a:0", Outcome::Fail);
+    }
+}
