@@ -191,6 +191,9 @@ impl Session {
         if error.is_none() && session_id != 0 {
             self.id = session_id;
             self.epoch = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+        } else if error.is_none() {
+            // The broker keeps no session for us; what was asked is still what it answers.
+            (self.id, self.epoch) = (0, 0);
         } else {
             *self = Self::fresh();
         }

@@ -100,7 +100,7 @@ enum When {
 /// A row of the table of attempts.
 struct Row {
     apis: Apis,
-    /// The first version it is about.
+    /// The first version it is about. A request that never left may have none, which is −1.
     since: i16,
     acks: Acks,
     when: When,
@@ -187,7 +187,7 @@ const TABLE: &[Row] = &[
     ),
     Row {
         apis: PRODUCE,
-        since: 0,
+        since: i16::MIN,
         acks: Acks::Leader,
         when: When::Codes(MAYBE_AFTER_APPEND),
         outcome: Outcome::Fail,
@@ -358,7 +358,7 @@ const MAYBE_AFTER_APPEND: &[ErrorCode] = &[
 ];
 
 const fn row(apis: Apis, when: When, outcome: Outcome, why: &'static str) -> Row {
-    Row { apis, since: 0, acks: Acks::Any, when, outcome, why }
+    Row { apis, since: i16::MIN, acks: Acks::Any, when, outcome, why }
 }
 
 impl Row {
@@ -406,6 +406,15 @@ pub fn operation<'a>(attempts: impl IntoIterator<Item = &'a Attempt>) -> Outcome
         }
     }
     known
+}
+
+/// What is known of several sends together, outside any transaction: what is known of each where
+/// all agree, else info. One that happened and one that did not are neither.
+#[must_use]
+pub fn together(outcomes: impl IntoIterator<Item = Outcome>) -> Outcome {
+    let mut outcomes = outcomes.into_iter();
+    let Some(first) = outcomes.next() else { return Outcome::Ok };
+    if outcomes.all(|outcome| outcome == first) { first } else { Outcome::Info }
 }
 
 /// One EndTxn of a transaction.
@@ -563,6 +572,8 @@ mod tests {
         let seen = Attempt { api_version: 10, ..parse("Produce(-1)", "16") };
         assert_eq!(attempt(&seen).0, Outcome::Info);
         assert_eq!(attempt(&parse("Produce(-1)", "9999")).0, Outcome::Info);
+        let seen = Attempt { api_version: -1, ..parse("Produce(-1)", "9999") };
+        assert_eq!(attempt(&seen).0, Outcome::Info);
     }
 
     #[test]
@@ -583,6 +594,20 @@ mod tests {
             check(refusal, Outcome::Fail);
             check(&format!("lost {refusal}"), Outcome::Info);
             check(&format!("6 {refusal}"), Outcome::Info);
+        }
+    }
+
+    #[test]
+    fn sends_that_do_not_agree_are_in_doubt_together() {
+        use Outcome::{Fail, Info, Ok};
+        for (outcomes, expected) in [
+            (vec![], Ok),
+            (vec![Ok, Ok], Ok),
+            (vec![Fail, Fail], Fail),
+            (vec![Ok, Fail], Info),
+            (vec![Fail, Info], Info),
+        ] {
+            assert_eq!(together(outcomes.iter().copied()), expected, "{outcomes:?}");
         }
     }
 

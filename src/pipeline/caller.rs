@@ -9,10 +9,10 @@ use super::attempt::{Attempt, Came, recorded};
 use super::cluster::Cluster;
 use super::links::Links;
 use super::policy::{Retry, RetryPolicy};
+use super::question::Question;
 use super::trouble::Trouble;
 use crate::client::cluster::{CoordinatorOf, find_coordinator};
 use crate::client::versions::TransactionVersion;
-use crate::client::{Connection, Fate};
 
 /// Who is asked.
 #[derive(Debug, Clone, Copy)]
@@ -121,14 +121,14 @@ impl Caller {
     ///
     /// A request without an answer is made again on a new connection: that is what clients do, and
     /// what lets an older copy arrive later (KAFKA-17754).
-    pub(crate) async fn ask<T>(
+    pub(crate) async fn ask<Q: Question>(
         &mut self,
         to: To<'_>,
-        (api_key, transactions): (ApiKey, TransactionVersion),
+        transactions: TransactionVersion,
+        question: &Q,
         attempts: &mut Vec<Attempt>,
-        call: impl AsyncFn(&Connection, i16) -> Result<T, Fate>,
-        code: impl Fn(&T) -> ErrorCode,
-    ) -> Result<T, Trouble> {
+    ) -> Result<Q::Answer, Trouble> {
+        let api_key = Q::API_KEY;
         let clock = self.cluster.clock().clone();
         let mut retry = Retry::begin(self.policy, &clock);
         loop {
@@ -151,10 +151,10 @@ impl Caller {
                 }
             };
             let version = link.version(api_key, transactions)?;
-            let called = call(&link.connection, version);
-            match recorded(attempts, &clock, (api_key, version, node), called, &code).await {
+            let call = question.put(&link.connection, version);
+            match recorded(attempts, &clock, (api_key, version, node), call, Q::code).await {
                 Ok(answer) => {
-                    let came = code(&answer);
+                    let came = Q::code(&answer);
                     let trouble = Trouble::Answered { api_key, code: came };
                     match reaction(came) {
                         Reaction::Stands => return Ok(answer),

@@ -19,6 +19,7 @@ pub mod consumer;
 mod links;
 pub mod policy;
 pub mod producer;
+mod question;
 mod trouble;
 
 pub use attempt::{Attempt, Came};

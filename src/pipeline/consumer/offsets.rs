@@ -13,15 +13,11 @@ use crate::client::versions::TransactionVersion;
 use crate::pipeline::attempt::{Attempt, Came, recorded};
 use crate::pipeline::caller::{Caller, To};
 use crate::pipeline::policy::Retry;
+use crate::pipeline::question::{CommitOffsets, FetchOffsets, first_error};
 use crate::pipeline::trouble::Trouble;
 
 /// These requests are the same under both.
 const V2: TransactionVersion = TransactionVersion::V2;
-
-/// The first error of any partition: it decides whether to ask again.
-fn first_error<T>(answers: &Answers<T>) -> ErrorCode {
-    answers.values().find_map(|answer| answer.as_ref().err().copied()).unwrap_or(ErrorCode::NONE)
-}
 
 /// Asks a group's coordinator for committed offsets.
 pub(super) async fn committed(
@@ -33,21 +29,9 @@ pub(super) async fn committed(
     let api_key = ApiKey::OFFSET_FETCH;
     // Offsets of an open transaction are not there yet (KIP-447).
     let require_stable = isolation == IsolationLevel::ReadCommitted;
-    let answer = caller
-        .ask(
-            To::Coordinator(CoordinatorOf::Group, group_id),
-            (api_key, V2),
-            attempts,
-            async |connection, version| {
-                offsets::fetch_offsets(connection, version, group_id, require_stable, partitions)
-                    .await
-            },
-            |answer| match answer {
-                Ok(answers) => first_error(answers),
-                Err(code) => *code,
-            },
-        )
-        .await?;
+    let to = To::Coordinator(CoordinatorOf::Group, group_id);
+    let question = FetchOffsets { group_id, require_stable, partitions };
+    let answer = caller.ask(to, V2, &question, attempts).await?;
     answer.map_err(|code| Trouble::Answered { api_key, code })
 }
 
@@ -114,18 +98,9 @@ impl Consumer {
         attempts: &mut Vec<Attempt>,
     ) -> Result<Answers<()>, Trouble> {
         let membership = self.membership().ok_or(Trouble::NotNow("there is no group"))?;
-        let result = self
-            .caller
-            .ask(
-                To::Coordinator(CoordinatorOf::Group, &membership.group_id),
-                (ApiKey::OFFSET_COMMIT, V2),
-                attempts,
-                async |connection, version| {
-                    offsets::commit_offsets(connection, version, &membership, offsets).await
-                },
-                first_error,
-            )
-            .await;
+        let to = To::Coordinator(CoordinatorOf::Group, &membership.group_id);
+        let question = CommitOffsets { membership: &membership, offsets };
+        let result = self.caller.ask(to, V2, &question, attempts).await;
         self.committed_at_ns = self.clock.now_ns();
         result
     }

@@ -115,8 +115,9 @@ impl Consumer {
 
     fn request(&mut self, node: NodeId, deadline_ns: u64) {
         let now_ns = self.clock.now_ns();
-        // Less than a millisecond is a wait of none; a wait beyond the request timeout is lost.
-        let left_ms = deadline_ns.saturating_sub(now_ns) / 1_000_000;
+        // Rounded up: an answer that comes at once because less than a millisecond is left would
+        // be asked for again and again. A wait beyond the request timeout would be lost.
+        let left_ms = deadline_ns.saturating_sub(now_ns).div_ceil(1_000_000);
         let longest_ms = self.config.retry.request_timeout.as_millis() as u64 / 2;
         let left_ms = i32::try_from(left_ms.min(longest_ms)).unwrap_or(i32::MAX);
         let limits = self.config.limits;

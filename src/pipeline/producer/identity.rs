@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use kafka_wire::ApiKey;
-use kafka_wire::ErrorCode;
 use kafka_wire::batch::Scratch;
 use kafka_wire::ids::{NodeId, ProducerEpoch, ProducerId};
 use rustc_hash::FxHashMap;
@@ -14,13 +13,14 @@ use super::lane::Lane;
 use super::report::{Book, Note};
 use super::transaction::Txn;
 use crate::client::cluster::{CoordinatorOf, TopicPartition};
-use crate::client::producer::{ProducerState, init_producer_id};
+use crate::client::producer::ProducerState;
 use crate::client::versions::TransactionVersion;
 use crate::history::outcome::Outcome;
 use crate::pipeline::attempt::Attempt;
 use crate::pipeline::caller::{Caller, To};
 use crate::pipeline::cluster::Cluster;
 use crate::pipeline::links::Links;
+use crate::pipeline::question::Init;
 use crate::pipeline::trouble::{OpenFailed, Trouble};
 use crate::world::Clock;
 
@@ -106,19 +106,9 @@ impl Producer {
         let id = self.config.transactional_id.as_deref();
         let to = id.map_or(To::Anyone, |id| To::Coordinator(CoordinatorOf::Transaction, id));
         let timeout_ms = self.config.transaction_timeout.as_millis().min(i32::MAX as u128) as i32;
+        let init = Init { transactional_id: id, transaction_timeout_ms: timeout_ms, current };
         let api_key = ApiKey::INIT_PRODUCER_ID;
-        let answer = self
-            .caller
-            .ask(
-                to,
-                (api_key, self.version),
-                &mut self.others,
-                async |connection, version| {
-                    init_producer_id(connection, version, id, timeout_ms, current).await
-                },
-                |answer| answer.err().unwrap_or(ErrorCode::NONE),
-            )
-            .await?;
+        let answer = self.caller.ask(to, self.version, &init, &mut self.others).await?;
         answer.map_err(|code| Trouble::Answered { api_key, code })
     }
 

@@ -13,11 +13,12 @@ use kafka_wire::{ApiKey, ErrorCode};
 use super::identity::Producer;
 use super::report::TxnReport;
 use crate::client::cluster::{CoordinatorOf, TopicPartition};
-use crate::client::transaction::{self, Membership, Owner};
+use crate::client::transaction::{Membership, Owner};
 use crate::client::versions::TransactionVersion;
 use crate::history::outcome::{self, End, Outcome};
 use crate::pipeline::attempt::Attempt;
 use crate::pipeline::caller::To;
+use crate::pipeline::question::{self, AddOffsets, AddPartitions, CommitInTxn};
 use crate::pipeline::trouble::Trouble;
 
 pub(super) const V1: TransactionVersion = TransactionVersion::V1;
@@ -103,18 +104,9 @@ impl Producer {
         txn.enlisted = true;
         let owner = self.owner();
         let api_key = ApiKey::ADD_PARTITIONS_TO_TXN;
-        let answer = self
-            .caller
-            .ask(
-                To::Coordinator(CoordinatorOf::Transaction, &owner.transactional_id),
-                (api_key, V1),
-                &mut self.others,
-                async |connection, version| {
-                    transaction::add_partitions(connection, version, &owner, &new).await
-                },
-                |code| *code,
-            )
-            .await;
+        let to = To::Coordinator(CoordinatorOf::Transaction, &owner.transactional_id);
+        let add = AddPartitions { owner: &owner, partitions: &new };
+        let answer = self.caller.ask(to, V1, &add, &mut self.others).await;
         let Some(txn) = &mut self.txn else { return };
         match answer {
             Ok(ErrorCode::NONE) => txn.partitions.extend(new),
@@ -189,37 +181,17 @@ impl Producer {
         if self.version == V1 && !known {
             let api_key = ApiKey::ADD_OFFSETS_TO_TXN;
             let to = To::Coordinator(CoordinatorOf::Transaction, &owner.transactional_id);
-            let code = self
-                .caller
-                .ask(
-                    to,
-                    (api_key, V1),
-                    &mut self.others,
-                    async |connection, version| {
-                        transaction::add_offsets(connection, version, &owner, group_id).await
-                    },
-                    |code| *code,
-                )
-                .await?;
+            let add = AddOffsets { owner: &owner, group_id };
+            let code = self.caller.ask(to, V1, &add, &mut self.others).await?;
             code.ok().map_err(|code| Trouble::Answered { api_key, code })?;
             if let Some(txn) = &mut self.txn {
                 txn.groups.insert(group_id.to_owned());
             }
         }
         let api_key = ApiKey::TXN_OFFSET_COMMIT;
-        let code = self
-            .caller
-            .ask(
-                To::Coordinator(CoordinatorOf::Group, group_id),
-                (api_key, self.version),
-                &mut self.others,
-                async |connection, version| {
-                    transaction::commit_offsets(connection, version, &owner, membership, offsets)
-                        .await
-                },
-                |code| *code,
-            )
-            .await?;
+        let to = To::Coordinator(CoordinatorOf::Group, group_id);
+        let commit = CommitInTxn { owner: &owner, membership, offsets };
+        let code = self.caller.ask(to, self.version, &commit, &mut self.others).await?;
         code.ok().map_err(|code| Trouble::Answered { api_key, code })
     }
 
@@ -286,18 +258,9 @@ impl Producer {
         let owner = self.owner();
         let api_key = ApiKey::END_TXN;
         let begun = self.others.len();
-        let answer = self
-            .caller
-            .ask(
-                To::Coordinator(CoordinatorOf::Transaction, &owner.transactional_id),
-                (api_key, self.version),
-                &mut self.others,
-                async |connection, version| {
-                    transaction::end(connection, version, &owner, commit).await
-                },
-                |ended| ended.error,
-            )
-            .await;
+        let to = To::Coordinator(CoordinatorOf::Transaction, &owner.transactional_id);
+        let end = question::End { owner: &owner, commit };
+        let answer = self.caller.ask(to, self.version, &end, &mut self.others).await;
         self.note_ends(commit, begun);
         let error = match answer {
             Ok(ended) if ended.error.is_none() => {
