@@ -4,6 +4,7 @@
 //! * [`assembler`]: packets of many connections into exchanges; under it `connection` (one TCP
 //!   connection), `stream` (one direction of it, in order), `framer` (bytes to frames), `pairing`
 //!   (frames to exchanges) and `sniff` (what is spoken at all).
+//! * [`live`]: packets of an interface as they pass; `filter`, which of them the kernel lets pass.
 //! * [`recorder`]: what our own client or proxy said and heard, into a pcapng file as it happens.
 //!
 //! Never: interprets what it carries.
@@ -11,7 +12,9 @@
 pub mod assembler;
 mod connection;
 pub mod files;
+mod filter;
 mod framer;
+pub mod live;
 mod pairing;
 pub mod recorder;
 mod sniff;
@@ -19,4 +22,5 @@ mod stream;
 
 pub use assembler::{Assembler, AssemblerOptions, PacketCounts};
 pub use files::{CaptureSummary, FileSummary, read_captures};
+pub use live::{LiveCapture, LiveCounts, LiveError, LiveOptions, LivePacket};
 pub use recorder::PcapngTap;
