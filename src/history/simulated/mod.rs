@@ -401,7 +401,7 @@ impl Simulation {
         let first = doing.next == 0;
         let skip = first && self.fault(1.0);
         let back = first && self.fault(1.0);
-        let precommitted = self.fault(20.0);
+        let precommitted = self.fault(4.0);
         let mut left = self.plan.poll_records_max;
         let mut polled = Vec::new();
         let mut put_in = None;
