@@ -20,6 +20,16 @@ pub(crate) struct CheckArguments {
     /// Run folders, history.jsonl, history.edn (.gz too), .pcap, .pcapng, or `-`.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
+    #[command(flatten)]
+    expected: ExpectedArguments,
+    /// Cases shown of each type; 0 is all.
+    #[arg(long, value_name = "N")]
+    anomalies_max: Option<usize>,
+}
+
+/// What a history is held to, and how it is written.
+#[derive(Debug, Args)]
+pub(crate) struct ExpectedArguments {
     /// Ways consumers were bound: assign, subscribe.
     #[arg(long, value_name = "WAY,...", value_delimiter = ',')]
     sub_via: Vec<SubViaArgument>,
@@ -32,9 +42,6 @@ pub(crate) struct CheckArguments {
     /// Anomalies that are reported and not bad.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     ignore_queue_errors: Vec<String>,
-    /// Cases shown of each type; 0 is all.
-    #[arg(long, value_name = "N")]
-    anomalies_max: Option<usize>,
     /// queue or list-append; without it, what the file says, else queue.
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
@@ -69,25 +76,32 @@ pub(crate) enum FormatArgument {
     Pcap,
 }
 
+impl ExpectedArguments {
+    /// The same for the judge.
+    pub(crate) fn given(&self) -> Given {
+        let has = |way| self.sub_via.contains(&way);
+        Given {
+            sub_via: (!self.sub_via.is_empty())
+                .then(|| (has(SubViaArgument::Assign), has(SubViaArgument::Subscribe))),
+            ww_deps: (self.ww_deps || self.no_ww_deps).then_some(!self.no_ww_deps),
+            ignore: self.ignore_queue_errors.clone(),
+            workload: self.workload.clone(),
+            consistency_model: self.consistency_model.clone(),
+            isolation_level: self.isolation_level.clone(),
+            format: match self.format {
+                FormatArgument::Auto => None,
+                FormatArgument::Jsonl => Some(judge::Notation::Jsonl),
+                FormatArgument::Edn => Some(judge::Notation::Edn),
+                FormatArgument::Pcap => Some(judge::Notation::Packets),
+            },
+            anomalies_max: None,
+        }
+    }
+}
+
 /// Reads, checks, prints.
 pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Result<Exit> {
-    let has = |way| arguments.sub_via.contains(&way);
-    let given = Given {
-        sub_via: (!arguments.sub_via.is_empty())
-            .then(|| (has(SubViaArgument::Assign), has(SubViaArgument::Subscribe))),
-        ww_deps: (arguments.ww_deps || arguments.no_ww_deps).then_some(!arguments.no_ww_deps),
-        ignore: arguments.ignore_queue_errors.clone(),
-        anomalies_max: arguments.anomalies_max,
-        workload: arguments.workload.clone(),
-        consistency_model: arguments.consistency_model.clone(),
-        isolation_level: arguments.isolation_level.clone(),
-        format: match arguments.format {
-            FormatArgument::Auto => None,
-            FormatArgument::Jsonl => Some(judge::Notation::Jsonl),
-            FormatArgument::Edn => Some(judge::Notation::Edn),
-            FormatArgument::Pcap => Some(judge::Notation::Packets),
-        },
-    };
+    let given = Given { anomalies_max: arguments.anomalies_max, ..arguments.expected.given() };
     let verdict = judge::judge(&arguments.files, &given)?;
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&verdict)?),

@@ -93,6 +93,31 @@ pub enum JudgeError {
 /// # Errors
 /// Where nothing of a file can be read; a file that is cut off is judged as far as it goes.
 pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
+    let clock = super::clock::real();
+    let Opened { recorded, expectation, file } = open(files, given)?;
+    let read_ns = clock.now_ns();
+    let mut verdict = checker::check(&recorded.history, &expectation);
+    let checked_ns = clock.now_ns();
+    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
+    Ok(verdict)
+}
+
+/// A history that was read, and what it is held to.
+#[derive(Debug)]
+pub struct Opened {
+    /// What was read.
+    pub recorded: Recorded,
+    /// What its run promised, or the caller asks for.
+    pub expectation: Expectation,
+    /// Where it stands.
+    pub file: PathBuf,
+}
+
+/// Reads files, or a run folder, as one history, without judging it.
+///
+/// # Errors
+/// As [`judge`].
+pub fn open(files: &[PathBuf], given: &Given) -> Result<Opened, JudgeError> {
     let [path] = files else {
         return Err(JudgeError::Given("several histories cannot be merged yet: name one".into()));
     };
@@ -113,16 +138,11 @@ pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
             return Err(JudgeError::Given("packets cannot be judged yet".into()));
         }
     };
-    let clock = super::clock::real();
     let recorded = read(&file, format)?;
-    let read_ns = clock.now_ns();
     if given.workload.is_none() && is_list_append(&recorded.history) {
         expectation.workload = Workload::ListAppend;
     }
-    let mut verdict = checker::check(&recorded.history, &expectation);
-    let checked_ns = clock.now_ns();
-    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
-    Ok(verdict)
+    Ok(Opened { recorded, expectation, file })
 }
 
 /// Whether a history speaks of lists: its first micro-operation tells.
