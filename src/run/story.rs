@@ -201,6 +201,10 @@ fn embedded_config(plan: &Plan) -> Result<broker::embedded::Config, RunError> {
             }
         }
     }
+    if let Some(name) = &plan.broker.bug {
+        let unknown = || RunError::Plan(format!("no bug named {name}"));
+        config.bug = Some(broker::embedded::Bug::from_name(name).ok_or_else(unknown)?);
+    }
     Ok(config)
 }
 

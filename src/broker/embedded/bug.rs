@@ -65,7 +65,7 @@ bugs! {
     LoseAckedWrite "lose-acked-write"
         does "acknowledges a batch, gives it offsets, and does not keep it"
         provoked by ""
-        must ["lost-write" "unseen"] may ["poll-skip" "int-poll-skip"]
+        must ["lost-write" "unseen"] may ["torn-transaction" "poll-skip" "int-poll-skip"]
     LoseLastWrite "lose-last-write"
         does "never shows the last batch of a partition"
         provoked by ""
@@ -77,23 +77,23 @@ bugs! {
     DuplicateOnRetry "duplicate-on-retry"
         does "closes some connections between append and answer, and appends the retry again"
         provoked by ""
-        must ["duplicate"] may ["nonmonotonic-poll" "int-nonmonotonic-poll"]
+        must ["duplicate"] may ["duplicate-nonzero" "nonmonotonic-poll" "int-nonmonotonic-poll" "poll-skip" "int-poll-skip"]
     AcceptZombie "accept-zombie"
         does "appends what a fenced producer sends"
         provoked by "a transactional id used again while the old client still sends"
-        must ["P3-zombie-accepted"] may ["G1a" "duplicate"]
+        must ["P3-zombie-accepted"] may ["G1a" "duplicate" "duplicate-nonzero"]
     LateEndTxnDecidesNext "late-end-txn-decides-next"
         does "withholds some EndTxn and lets the copy decide the next transaction"
         provoked by ""
-        must ["G1a" "lost-write"] may ["unseen"]
+        must ["G1a" "lost-write"] may ["unseen" "torn-transaction" "precommitted-read" "poll-skip" "int-poll-skip"]
     OffsetZeroAck "offset-zero-ack"
         does "acknowledges some batches at offset 0"
         provoked by ""
-        must ["inconsistent-offsets"] may ["duplicate"]
+        must ["inconsistent-offsets"] may ["duplicate" "duplicate-nonzero"]
     TornCommit "torn-commit"
         does "commits a transaction in all its partitions but one"
         provoked by "transactions over two partitions"
-        must ["lost-write"] may ["unseen"]
+        must ["lost-write"] may ["unseen" "torn-transaction" "poll-skip" "int-poll-skip"]
     ReorderInPartition "reorder-in-partition"
         does "puts a batch behind the one that was sent after it"
         provoked by "pipelined sends"
@@ -102,11 +102,11 @@ bugs! {
     LsoPastOpenTxn "lso-past-open-txn"
         does "lets the last stable offset run past open transactions"
         provoked by "aborts, slow commits"
-        must ["G1a"] may []
+        must ["G1a"] may ["G1c" "precommitted-read" "poll-skip" "int-poll-skip"]
     ChangeRecord "change-record"
         does "gives another value when a record is read again"
         provoked by ""
-        must ["inconsistent-offsets"] may []
+        must ["inconsistent-offsets"] may ["phantom-read"]
     RewindGroup "rewind-group"
         does "tells a group an older offset than it committed"
         provoked by "groups"
@@ -118,7 +118,7 @@ bugs! {
     AckBeforeAppend "ack-before-append"
         does "acknowledges what it keeps only a little later, and forgets it when it is killed"
         provoked by "a restart"
-        must ["lost-write" "unseen"] may ["poll-skip"]
+        must ["lost-write" "unseen"] may ["torn-transaction" "poll-skip" "int-poll-skip"]
 }
 
 impl Bug {
