@@ -366,10 +366,15 @@ impl Talk {
     }
 }
 
-/// Runs a conversation. A step whose answer is given as `~ X` is repeated until it is X.
+/// Runs a conversation from its beginning.
 fn run(address: &str, conversation: &str) -> Result<(), String> {
     let mut talk = Talk::to(address);
     talk.find_coordinators();
+    hold(&mut talk, conversation)
+}
+
+/// Goes on with a conversation. A step whose answer is given as `~ X` is repeated until it is X.
+fn hold(talk: &mut Talk, conversation: &str) -> Result<(), String> {
     for line in conversation.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'))
     {
         let (ask, expected) = line.split_once("->").unwrap_or((line, "?"));
@@ -653,4 +658,41 @@ fn a_producer_in_a_transaction_writes_nothing_else() {
          read4 p0 committed -> 0 0-0:A/0 1-1!:A/1 aborted:A@0
          read18 p0 all -> 0 0-0:A/0 1-1!:A/1",
     );
+}
+
+#[test]
+fn what_was_answered_is_there_after_a_restart() {
+    let directory = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Runtime::new().unwrap();
+    let start = || {
+        let data_dir = Some(directory.path().to_owned());
+        let config = Config { data_dir, ..Config::default() };
+        runtime.block_on(Embedded::start(config, clock(), Chance::from_seed(7))).unwrap()
+    };
+    let first = start();
+    let mut talk = Talk::to(&first.bootstrap_servers());
+    let before = "init5 tx -> 0 A 0
+        produce12 tx A 0 p0 0+2 -> 0 @0
+        offsets5 tx A 0 g p0 7 -> 0
+        end5 tx A 0 commit -> 0 A 1
+        state tx -> ~ CompleteCommit A 1
+        produce12 tx A 1 p0 0+1 -> 0 @3
+        offsets5 tx A 1 g p0 9 -> 0
+        latest p0 -> 3 4";
+    hold(&mut talk, before).unwrap();
+    drop(first);
+    let second = start();
+    talk.stream = TcpStream::connect(second.bootstrap_servers()).unwrap();
+    let after = "latest p0 -> 3 4
+        committed g p0 -> 0 7
+        committed g p0 stable -> 88 -1
+        state tx -> Ongoing A 1
+        produce12 tx A 1 p0 0+1 -> 0 @3
+        produce12 tx A 1 p0 1+1 -> 0 @4
+        end5 tx A 1 abort -> 0 A 2
+        state tx -> ~ CompleteAbort A 2
+        committed g p0 stable -> 0 7
+        read p0 committed -> 0 0-1:A/0 2-2!:A/1 3-3:A/1 4-4:A/1 5-5!:A/2 aborted:A@3
+        init5 other -> 0 B 0";
+    hold(&mut talk, after).unwrap();
 }

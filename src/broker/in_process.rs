@@ -85,7 +85,7 @@ fn died(doing: &'static str, status: String) -> BrokerError {
 
 /// An error with what caused it: the thread's own error cannot be kept as a source.
 fn with_source(error: &StartError) -> String {
-    let StartError::Listen(source) = error;
+    let (StartError::Listen(source) | StartError::Data(source)) = error;
     format!("{error}: {source}")
 }
 

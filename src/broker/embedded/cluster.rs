@@ -15,6 +15,7 @@ use super::bug::{Bug, Lies, Mischief};
 use super::config::Config;
 use super::fetch_session::FetchSessions;
 use super::group::Groups;
+use super::journal::{Event, Journal};
 use super::log::{Append, Marker, PartitionLog};
 use super::transaction::Transactions;
 
@@ -91,6 +92,7 @@ pub(super) struct Cluster {
     /// One entry a batch, oldest first: what retention takes next.
     oldest: VecDeque<PartitionKey>,
     pub(super) mischief: Mischief,
+    pub(super) journal: Option<Journal>,
     ids: rand_chacha::ChaCha8Rng,
 }
 
@@ -110,6 +112,7 @@ impl Cluster {
             log_bytes: 0,
             log_bytes_max: config.log_bytes_max,
             oldest: VecDeque::new(),
+            journal: None,
             mischief: Mischief::new(config.bug, chance.stream("embedded broker: bug")),
             ids,
         }
@@ -203,6 +206,13 @@ impl Cluster {
         let slot = self.topics.len();
         let topic =
             Topic { name: name.clone(), id, replication_factor, configs, partitions: Vec::new() };
+        let event = Event::Topic {
+            id: id.to_string(),
+            name: name.to_string(),
+            replication_factor,
+            configs: topic.configs.clone().into_iter().collect(),
+        };
+        self.keep(&event, b"");
         self.topics.push(Some(topic));
         self.by_name.insert(name.to_string(), slot);
         self.by_id.insert(id, slot);
@@ -231,11 +241,16 @@ impl Cluster {
         if let Some(topic) = self.topic_mut(slot) {
             topic.partitions.extend(added);
         }
+        if count > 0 {
+            let topic = self.topic_text(slot);
+            self.keep(&Event::Partitions { topic, count }, b"");
+        }
     }
 
     /// Removes a topic and wakes who waits for its partitions.
     pub(super) fn delete_topic(&mut self, slot: usize) {
         let Some(mut topic) = self.topics.get_mut(slot).and_then(Option::take) else { return };
+        self.keep(&Event::Deleted { topic: topic.id.to_string() }, b"");
         self.by_name.remove(&*topic.name);
         self.by_id.remove(&topic.id);
         for partition in &mut topic.partitions {
@@ -323,7 +338,9 @@ impl Cluster {
             partition.log.leave_gap(producer_id, i64::from(append.last_offset_delta) + 1);
         }
         let base_offset = partition.log.append(append, epoch);
-        let lost = if loses { partition.log.lose_last() } else { 0 };
+        self.keep_last_batch(key);
+        let log = self.partition_mut(key).map(|partition| &mut partition.log);
+        let lost = log.filter(|_| loses).map_or(0, PartitionLog::lose_last);
         self.appended(key, bytes);
         self.log_bytes -= lost;
         Some(base_offset)
@@ -357,6 +374,7 @@ impl Cluster {
         partition.log.close_gap();
         let base_offset = partition.log.append_marker(marker, epoch);
         let bytes = partition.log.bytes - before;
+        self.keep_last_batch(key);
         self.appended(key, bytes);
         Some(base_offset)
     }
@@ -378,6 +396,8 @@ impl Cluster {
         if let Some(partition) = self.partition_mut(key) {
             let freed = partition.log.delete_before(offset);
             self.log_bytes -= freed;
+            let (topic, partition) = (self.topic_text(key.topic), key.partition);
+            self.keep(&Event::LogStart { topic, partition, offset }, b"");
         }
     }
 }

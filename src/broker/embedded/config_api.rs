@@ -20,6 +20,7 @@ use kafka_wire::ErrorCode;
 
 use super::call::{Answer, Call};
 use super::cluster::{Cluster, TopicRef};
+use super::journal::Event;
 use super::node::Node;
 use super::outbox::Outbox;
 
@@ -207,7 +208,12 @@ fn alter(
             _ => return Err((ErrorCode::INVALID_REQUEST, "only set and delete are served")),
         }
     }
-    if let Some(topic) = cluster.topic_mut(slot).filter(|_| !validate_only) {
+    if validate_only {
+        return Ok(());
+    }
+    let kept = configs.clone().into_iter().collect();
+    cluster.keep(&Event::Configs { topic: cluster.topic_text(slot), configs: kept }, b"");
+    if let Some(topic) = cluster.topic_mut(slot) {
         topic.configs = configs;
     }
     Ok(())

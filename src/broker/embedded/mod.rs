@@ -28,6 +28,8 @@ mod describe_api;
 mod fetch;
 mod fetch_session;
 mod group;
+mod journal;
+mod keep;
 mod log;
 mod node;
 mod offsets_api;

@@ -1,5 +1,6 @@
 //! One node: an identity of its own over the shared state, and the calls its connections make.
 
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
@@ -36,8 +37,8 @@ impl Shared {
         }
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Cluster> {
-        self.cluster.lock().expect("nothing panics while it holds the state")
+    pub(super) fn lock(&self) -> Locked<'_> {
+        Locked(self.cluster.lock().expect("nothing panics while it holds the state"))
     }
 
     /// Counts a connection in, unless there are too many.
@@ -45,6 +46,30 @@ impl Shared {
         let before = self.connections.fetch_add(1, Ordering::Relaxed);
         let admitted = Admitted(self.clone());
         (before < self.config.connections_max).then_some(admitted)
+    }
+}
+
+/// The state, held. What was changed is in the journal before others see it.
+#[derive(Debug)]
+pub(super) struct Locked<'a>(MutexGuard<'a, Cluster>);
+
+impl Deref for Locked<'_> {
+    type Target = Cluster;
+
+    fn deref(&self) -> &Cluster {
+        &self.0
+    }
+}
+
+impl DerefMut for Locked<'_> {
+    fn deref_mut(&mut self) -> &mut Cluster {
+        &mut self.0
+    }
+}
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        self.0.keep_touched();
     }
 }
 
@@ -78,7 +103,7 @@ impl Node {
         self.shared.clock.unix_ms()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, Cluster> {
+    pub(super) fn lock(&self) -> Locked<'_> {
         self.shared.lock()
     }
 

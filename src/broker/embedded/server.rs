@@ -21,6 +21,9 @@ pub enum StartError {
     /// No port to listen on.
     #[error("the embedded broker cannot listen on loopback")]
     Listen(#[source] io::Error),
+    /// The data directory cannot be used.
+    #[error("the embedded broker cannot use its data directory")]
+    Data(#[source] io::Error),
 }
 
 /// A running broker of one or more nodes. Dropped, it is gone, connections and all.
@@ -45,7 +48,7 @@ impl Embedded {
     /// Starts the broker with one loopback port a node.
     ///
     /// # Errors
-    /// Where the kernel gives no port.
+    /// Where the kernel gives no port, or the data directory cannot be used.
     pub async fn start(config: Config, clock: Clock, chance: Chance) -> Result<Self, StartError> {
         let mut listeners = Vec::new();
         for _ in 0..config.nodes.max(1) {
@@ -61,6 +64,9 @@ impl Embedded {
         let advertised: Vec<_> =
             addresses.iter().map(|address| (address.ip().to_string(), address.port())).collect();
         let mut broker = Self::without_listeners(config, clock, chance, &advertised);
+        if let Some(directory) = broker.shared.config.data_dir.clone() {
+            broker.shared.lock().keep_in(&directory)?;
+        }
         for ((listening, listener), address) in
             broker.nodes.iter_mut().zip(listeners).zip(addresses)
         {

@@ -54,6 +54,19 @@ impl TxnState {
         "PrepareEpochFence",
     ];
 
+    /// The state of a name.
+    pub(super) fn from_name(name: &str) -> Option<Self> {
+        let all = [
+            Self::Empty,
+            Self::Ongoing,
+            Self::PrepareCommit,
+            Self::PrepareAbort,
+            Self::CompleteCommit,
+            Self::CompleteAbort,
+        ];
+        all.into_iter().find(|state| state.name() == name)
+    }
+
     fn is_prepared(self) -> bool {
         matches!(self, Self::PrepareCommit | Self::PrepareAbort)
     }
@@ -115,6 +128,11 @@ pub(super) struct Transactions {
     decided: VecDeque<String>,
     /// Whether `transaction.version` is 2.
     pub(super) two: bool,
+    /// Whether changes are noted for a journal.
+    pub(super) touch: bool,
+    /// What has changed since the journal was last written.
+    pub(super) touched: Vec<String>,
+    producer_ids_kept: i64,
 }
 
 impl Transactions {
@@ -123,6 +141,25 @@ impl Transactions {
         let producer_id = self.next_producer_id;
         self.next_producer_id += 1;
         producer_id
+    }
+
+    /// Notes a change for the journal.
+    fn touch(&mut self, id: &str) {
+        if self.touch {
+            self.touched.push(id.to_owned());
+        }
+    }
+
+    /// The next producer id, if some were given since this was last asked.
+    pub(super) fn producer_ids_touched(&mut self) -> Option<i64> {
+        let next = self.next_producer_id;
+        (std::mem::replace(&mut self.producer_ids_kept, next) != next).then_some(next)
+    }
+
+    /// After a restart: what was decided still wants its markers.
+    pub(super) fn resume(&mut self) {
+        let decided = self.by_id.iter().filter(|(_, txn)| txn.state.is_prepared());
+        self.decided = decided.map(|(id, _)| id.clone()).collect();
     }
 
     /// Makes sure no producer id up to this one is ever given again.
@@ -142,6 +179,7 @@ impl Transactions {
             let producer_id = self.fresh_producer_id();
             self.by_id.insert(id.to_owned(), Transaction::new(producer_id, timeout_ms, now_ms));
         }
+        self.touch(id);
         let txn = self.by_id.get_mut(id).expect("it was just put there");
         if own.is_some_and(|own| !txn.may_continue(own)) {
             return Err(ErrorCode::PRODUCER_FENCED);
@@ -205,6 +243,7 @@ impl Transactions {
         bumping: bool,
         now_ms: i64,
     ) -> Result<(), ErrorCode> {
+        self.touch(enlist.transactional_id);
         let txn = self
             .by_id
             .get_mut(enlist.transactional_id)
@@ -271,6 +310,7 @@ impl Transactions {
 
     /// Decides a transaction; its markers are due.
     fn prepare(&mut self, id: &str, commit: bool, bumping: bool, now_ms: i64) -> Identity {
+        self.touch(id);
         let exhausted = self.by_id.get(id).is_some_and(|txn| txn.producer_epoch >= EPOCH_MAX);
         let next = if bumping && exhausted { self.fresh_producer_id() } else { -1 };
         let txn = self.by_id.get_mut(id).expect("the caller looked it up");
@@ -312,6 +352,7 @@ impl Transactions {
 
     /// Ends a transaction from the broker's side: its epoch is raised, it is aborted.
     fn fence(&mut self, id: &str, now_ms: i64) {
+        self.touch(id);
         let two = self.two;
         let Some(txn) = self.by_id.get_mut(id) else { return };
         let fenced = txn.producer_epoch;
@@ -358,6 +399,7 @@ impl Transactions {
 
     /// Notes that all markers are written.
     pub(super) fn complete(&mut self, id: &str, now_ms: i64) {
+        self.touch(id);
         let Some(txn) = self.by_id.get_mut(id) else { return };
         txn.state = match txn.state {
             TxnState::PrepareCommit => TxnState::CompleteCommit,
@@ -401,7 +443,8 @@ enum Verdict {
 }
 
 impl Transaction {
-    fn new(producer_id: i64, timeout_ms: i32, now_ms: i64) -> Self {
+    /// One that was just made, or is being restored.
+    pub(super) fn new(producer_id: i64, timeout_ms: i32, now_ms: i64) -> Self {
         Self {
             producer_id,
             previous_producer_id: -1,

@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use kafka_wire::ErrorCode;
 
 use super::cluster::{Cluster, OFFSETS_TOPIC};
+use super::journal::Event;
 use super::node::Node;
 use classic::Classic;
 use consumer::Consumer;
@@ -76,6 +77,10 @@ pub(super) struct Groups {
     groups: BTreeMap<String, Group>,
     /// Which groups have offsets in the open transaction of a producer id.
     in_transactions: BTreeMap<i64, BTreeSet<String>>,
+    /// Whether changes are noted for a journal.
+    pub(super) touch: bool,
+    /// What has changed since the journal was last written.
+    pub(super) touched: Vec<Event>,
 }
 
 impl Groups {

@@ -27,6 +27,7 @@ use kafka_wire::ErrorCode;
 use super::super::bug::Bug;
 use super::super::call::{Answer, Call};
 use super::super::cluster::{Cluster, OFFSETS_TOPIC, TopicRef};
+use super::super::journal::{Event, KeptOffset};
 use super::super::node::Node;
 use super::super::outbox::Outbox;
 use super::super::transaction::Enlist;
@@ -41,6 +42,32 @@ pub(crate) struct Committed {
     pub(crate) offset: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) metadata: StrBytes,
+}
+
+impl Committed {
+    fn kept(&self) -> KeptOffset {
+        KeptOffset {
+            offset: self.offset,
+            leader_epoch: self.leader_epoch,
+            metadata: self.metadata.to_string(),
+        }
+    }
+}
+
+impl From<KeptOffset> for Committed {
+    fn from(kept: KeptOffset) -> Self {
+        let metadata = StrBytes::from(kept.metadata);
+        Self { offset: kept.offset, leader_epoch: kept.leader_epoch, metadata }
+    }
+}
+
+fn kept(group: &str, place: &Place, committed: Option<&Committed>) -> Event {
+    Event::Offset {
+        group: group.to_owned(),
+        topic: place.0.clone(),
+        partition: place.1,
+        committed: committed.map(Committed::kept),
+    }
 }
 
 /// Partition of a topic by name: offsets outlive what they point to.
@@ -66,9 +93,57 @@ impl Groups {
         for id in self.in_transactions.remove(&producer_id).unwrap_or_default() {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let pending = group.offsets.pending.remove(&producer_id).unwrap_or_default();
-            if commit {
-                group.offsets.committed.extend(pending);
+            for (place, committed) in pending.into_iter().filter(|_| commit) {
+                if self.touch {
+                    self.touched.push(kept(&id, &place, Some(&committed)));
+                }
+                group.offsets.committed.insert(place, committed);
             }
+            if self.touch {
+                self.touched.push(Event::Decided { producer_id });
+            }
+        }
+    }
+
+    fn commit(&mut self, id: &str, place: Place, committed: Committed) {
+        if self.touch {
+            self.touched.push(kept(id, &place, Some(&committed)));
+        }
+        self.make(id).offsets.committed.insert(place, committed);
+    }
+
+    fn commit_later(&mut self, id: &str, producer_id: i64, place: Place, committed: Committed) {
+        if self.touch {
+            self.touched.push(Event::Pending {
+                group: id.to_owned(),
+                topic: place.0.clone(),
+                partition: place.1,
+                producer_id,
+                committed: committed.kept(),
+            });
+        }
+        let group = self.make(id);
+        group.offsets.pending.entry(producer_id).or_default().insert(place, committed);
+        self.in_transactions.entry(producer_id).or_default().insert(id.to_owned());
+    }
+
+    /// Takes back what a journal held.
+    pub(crate) fn restore(&mut self, event: Event) {
+        match event {
+            Event::Offset { group, topic, partition, committed } => {
+                let offsets = &mut self.make(&group).offsets;
+                match committed {
+                    Some(committed) => {
+                        offsets.committed.insert((topic, partition), committed.into());
+                    }
+                    None => drop(offsets.committed.remove(&(topic, partition))),
+                }
+            }
+            Event::Pending { group, topic, partition, producer_id, committed } => {
+                self.commit_later(&group, producer_id, (topic, partition), committed.into());
+            }
+            Event::Decided { producer_id } => self.end_transaction(producer_id, false),
+            _ => {}
         }
     }
 
@@ -173,8 +248,7 @@ pub(crate) fn offset_commit(node: &Arc<Node>, call: Call, out: &mut Outbox) -> A
             let committed = allowed
                 .and_then(|()| said(cluster, &topic.name, index, offset, epoch, metadata))
                 .map(|(place, committed)| {
-                    let group = cluster.groups.make(&request.group_id);
-                    group.offsets.committed.insert(place, committed);
+                    cluster.groups.commit(&request.group_id, place, committed);
                 });
             let mut answer = OffsetCommitResponsePartition::default();
             answer.partition_index = index;
@@ -205,10 +279,8 @@ pub(crate) fn txn_offset_commit(node: &Arc<Node>, call: Call, out: &mut Outbox) 
             let committed = allowed
                 .and_then(|()| said(cluster, &topic.name, index, offset, epoch, metadata))
                 .map(|(place, committed)| {
-                    let (id, producer_id) = (request.group_id.to_string(), request.producer_id.0);
-                    let group = cluster.groups.make(&id);
-                    group.offsets.pending.entry(producer_id).or_default().insert(place, committed);
-                    cluster.groups.in_transactions.entry(producer_id).or_default().insert(id);
+                    let (id, producer_id) = (&request.group_id, request.producer_id.0);
+                    cluster.groups.commit_later(id, producer_id, place, committed);
                 });
             let mut answer = TxnOffsetCommitResponsePartition::default();
             answer.partition_index = index;
@@ -421,6 +493,7 @@ pub(crate) fn offset_delete(node: &Arc<Node>, call: Call, out: &mut Outbox) -> A
         response.error_code = error.0;
         return call.reply(out, &response);
     }
+    let mut deleted = Vec::new();
     let group = cluster.groups.make(&request.group_id);
     for topic in &request.topics {
         let mut result = OffsetDeleteResponseTopic::default();
@@ -437,10 +510,14 @@ pub(crate) fn offset_delete(node: &Arc<Node>, call: Call, out: &mut Outbox) -> A
             } else {
                 let place = (topic.name.to_string(), partition.partition_index);
                 group.offsets.committed.remove(&place);
+                deleted.push(kept(&request.group_id, &place, None));
             }
             result.partitions.push(answer);
         }
         response.topics.push(result);
+    }
+    if cluster.groups.touch {
+        cluster.groups.touched.append(&mut deleted);
     }
     drop(guard);
     call.reply(out, &response)
