@@ -1,6 +1,6 @@
 //! Fencepost tests brokers that speak the Kafka protocol.
 //!
-//! Data flows one way: who speaks or listens ([`client`], [`proxy`], [`capture`]) yields bytes;
+//! Data flows one way: who speaks or listens ([`client`], [`capture`]) yields bytes;
 //! the `kafka-wire` codec makes exchanges of them; [`history`] holds what happened; [`checker`]
 //! says what must not have; [`report`] tells people and machines. [`run`] is the only room that
 //! makes a clock, draws chance or opens a file. `docs/ARCHITECTURE.md` has the whole map.

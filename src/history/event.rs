@@ -94,6 +94,9 @@ impl Function {
     }
 }
 
+/// What a poll brought: per key, offsets and values in the order the consumer got them.
+pub type PolledRecords = Vec<(i64, Vec<(i64, i64)>)>;
+
 /// One micro-operation, with what is known of it so far.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Mop {
@@ -112,7 +115,7 @@ pub enum Mop {
     /// the consumer got them.
     Poll {
         /// What came back; absent before completion.
-        records: Option<Vec<(i64, Vec<(i64, i64)>)>>,
+        records: Option<PolledRecords>,
     },
 }
 

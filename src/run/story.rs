@@ -165,7 +165,7 @@ pub fn system_under_test(
             let mut settings = broker::kafka::Settings::new(folder.join("kafka"), cache);
             if let Some(version) = &asked.version {
                 settings.version =
-                    version.parse().map_err(|error| RunError::Plan(format!("{error}")))?;
+                    version.parse().map_err(|error: String| RunError::Plan(error))?;
             }
             settings.home.clone_from(&asked.kafka_home);
             settings.nodes = asked.nodes;
