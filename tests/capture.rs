@@ -333,6 +333,32 @@ fn a_response_seen_before_its_request_is_still_its_answer() {
 }
 
 #[test]
+fn overlapping_segments_out_of_order_fill_each_others_holes() {
+    let mut talk = Talk::new(CLIENT, BROKER, 1);
+    let question = produce(1, 1, 60);
+    talk.asks(&question);
+    let whole = talk.packets.pop().unwrap();
+    // Parts of the one segment, as ranges of its payload: out of order and overlapping.
+    let part = |from: usize, to: usize| {
+        let mut packet = whole[..54].to_vec();
+        let sequence = u32::from_be_bytes(packet[38..42].try_into().unwrap());
+        packet[38..42].copy_from_slice(&sequence.wrapping_add(from as u32).to_be_bytes());
+        packet[16..18].copy_from_slice(&((40 + to - from) as u16).to_be_bytes());
+        packet.extend(&question[from..to]);
+        packet
+    };
+    let end = question.len();
+    for (from, to) in [(20, 30), (40, 50), (15, 60), (25, 45), (end - 9, end), (1, end), (0, 2)] {
+        talk.packets.push(part(from, to));
+    }
+    talk.answers(&response(1, b"done"));
+    let lines = assemble(LinkType::ETHERNET, &talk.closes());
+    assert_eq!(lines.lines, ["0 Produce 1 87: 4"]);
+    let client = lines.summaries[&0].directions[0];
+    assert_eq!((client.bytes as usize, client.gaps, client.differing_overlaps), (end, 0, 0));
+}
+
+#[test]
 fn the_same_ports_used_again_are_another_connection() {
     let mut packets = busy(CLIENT, BROKER);
     let mut second = Talk::new(CLIENT, BROKER, 2);
