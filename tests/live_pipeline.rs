@@ -1,6 +1,8 @@
 //! The pipeline against a real broker, where `FENCEPOST_LIVE` is set and `FENCEPOST_BOOTSTRAP`
 //! names its addresses.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -11,11 +13,13 @@ use fencepost::client::versions::TransactionVersion;
 use fencepost::client::{Conduct, Tcp};
 use fencepost::history::outcome::Outcome;
 use fencepost::history::tap::NoTap;
+use fencepost::pipeline::group::Assignor;
 use fencepost::pipeline::{
-    Cluster, ClusterConfig, Consumer, ConsumerConfig, Producer, ProducerConfig, Record,
-    RetryPolicy, SendId, Start,
+    Cluster, ClusterConfig, Consumer, ConsumerConfig, GroupConfig, GroupProtocol, Producer,
+    ProducerConfig, Record, RetryPolicy, SendId, Start,
 };
 use fencepost::world::Clock;
+use kafka_wire::ApiKey;
 use kafka_wire::batch::Compression;
 use kafka_wire::ids::Offset;
 
@@ -284,4 +288,134 @@ async fn a_topic_that_does_not_exist_brings_nothing() {
     consumer.assign(&[tp(&unique("none").into(), 0)], Start::Committed);
     let report = consumer.poll(Duration::from_millis(50)).await;
     assert!(report.records.is_empty() && report.error.is_none(), "{report:?}");
+}
+
+/// Polls both until each has one of the two partitions, or the first has both; values as they
+/// come, each once if positions are committed before partitions change hands.
+async fn poll_both(a: &mut Consumer, b: &mut Consumer, shares: (usize, usize)) -> Vec<String> {
+    let mut values = Vec::new();
+    for _ in 0..200 {
+        let wait = Duration::from_millis(50);
+        let (from_a, from_b) = tokio::join!(a.poll(wait), b.poll(wait));
+        for report in [from_a, from_b] {
+            let records = report.records.into_iter().flat_map(|(_, records)| records);
+            values.extend(records.map(|(_, v)| String::from_utf8(v.unwrap().to_vec()).unwrap()));
+        }
+        let mut attempts = Vec::new();
+        // A generation that has just ended refuses; what was read is then read again.
+        drop(a.commit_positions(&mut attempts).await);
+        drop(b.commit_positions(&mut attempts).await);
+        if (a.assignment().len(), b.assignment().len()) == shares {
+            return values;
+        }
+    }
+    let last = a.poll(Duration::ZERO).await;
+    panic!("shares are {:?} {:?}: {last:?}", a.assignment(), b.assignment());
+}
+
+async fn two_members_share_and_one_takes_over(protocol: GroupProtocol, assignor: Assignor) {
+    let Some(cluster) = cluster().await else { return };
+    let served = |api| cluster.versions(None).unwrap().choose(api, V2).is_some();
+    if protocol == GroupProtocol::Consumer && !served(ApiKey::CONSUMER_GROUP_HEARTBEAT) {
+        return;
+    }
+    if protocol == GroupProtocol::Consumer && cluster.transaction_version() == V1 {
+        // 3.9 serves KIP-848 only where it is switched on.
+        return;
+    }
+    let topic = topic(&cluster).await;
+    let mut producer = Producer::open(&cluster, ProducerConfig::default()).await.unwrap();
+    for i in 0..20 {
+        send(&mut producer, &tp(&topic, i % 2), &i.to_string()).await;
+    }
+    let config = ConsumerConfig {
+        group_id: Some(unique("group")),
+        group: GroupConfig { protocol, assignor, ..GroupConfig::default() },
+        ..ConsumerConfig::default()
+    };
+    let mut a = Consumer::open(&cluster, config.clone()).await.unwrap();
+    let mut b = Consumer::open(&cluster, config).await.unwrap();
+    a.subscribe(&[topic.clone()]).unwrap();
+    let mut values = poll_both(&mut a, &mut b, (2, 0)).await;
+    b.subscribe(&[topic.clone()]).unwrap();
+    values.extend(poll_both(&mut a, &mut b, (1, 1)).await);
+    assert_ne!(a.assignment(), b.assignment());
+    for i in 20..40 {
+        send(&mut producer, &tp(&topic, i % 2), &i.to_string()).await;
+    }
+    for _ in 0..5 {
+        values.extend(poll_both(&mut a, &mut b, (1, 1)).await);
+    }
+    b.unsubscribe(&mut Vec::new()).await.unwrap();
+    values.extend(poll_both(&mut a, &mut b, (2, 0)).await);
+    let mut numbers: Vec<i32> = values.iter().map(|v| v.parse().unwrap()).collect();
+    numbers.sort_unstable();
+    assert_eq!(numbers, (0..40).collect::<Vec<_>>(), "each once");
+    let kinds = |consumer: &mut Consumer| {
+        let log = consumer.take_rebalance_log();
+        log.iter().map(|r| format!("{}{}", r.kind.name(), r.partitions.len())).collect::<Vec<_>>()
+    };
+    let log_a = kinds(&mut a);
+    let log_b = kinds(&mut b);
+    eprintln!("{protocol:?} {assignor:?} a {log_a:?} b {log_b:?}");
+    assert!(log_a.starts_with(&["assigned2".to_owned()]), "{log_a:?}");
+    assert!(log_b.contains(&"assigned1".to_owned()), "{log_b:?}");
+    assert!(!log_a.iter().chain(&log_b).any(|entry| entry.starts_with("lost")));
+    // Offsets within a transaction carry the member's generation; a stale one is refused.
+    let mut producer =
+        Producer::open(&cluster, transactional(cluster.transaction_version())).await.unwrap();
+    let membership = a.membership().unwrap();
+    let offsets = [(tp(&topic, 0), Offset(20))];
+    producer.begin().unwrap();
+    let report = producer.send_offsets(&membership, &offsets).await;
+    assert_eq!(report.error, None, "{membership:?} {report:?}");
+    assert_eq!(producer.commit().await.outcome, Outcome::Ok);
+    let mut stale = membership;
+    match protocol {
+        GroupProtocol::Classic => stale.generation_id.0 -= 1,
+        // Kafka 4.3 takes an older member epoch for a partition the member has kept since then.
+        GroupProtocol::Consumer => stale.member_id = "nobody".to_owned(),
+    }
+    producer.begin().unwrap();
+    let report = producer.send_offsets(&stale, &offsets).await;
+    assert!(report.must_abort && report.error.is_some(), "{report:?}");
+    assert_eq!(producer.abort().await.outcome, Outcome::Fail);
+    a.unsubscribe(&mut Vec::new()).await.unwrap();
+}
+
+#[tokio::test]
+async fn two_members_of_a_classic_group_share_and_one_takes_over() {
+    two_members_share_and_one_takes_over(GroupProtocol::Classic, Assignor::Range).await;
+    two_members_share_and_one_takes_over(GroupProtocol::Classic, Assignor::Sticky).await;
+}
+
+#[tokio::test]
+async fn two_members_of_a_kip_848_group_share_and_one_takes_over() {
+    two_members_share_and_one_takes_over(GroupProtocol::Consumer, Assignor::Range).await;
+}
+
+#[tokio::test]
+async fn a_static_member_that_comes_back_keeps_its_place() {
+    let Some(cluster) = cluster().await else { return };
+    let topic = topic(&cluster).await;
+    let config = ConsumerConfig {
+        group_id: Some(unique("group")),
+        group: GroupConfig { group_instance_id: Some("one".to_owned()), ..GroupConfig::default() },
+        ..ConsumerConfig::default()
+    };
+    let mut generations = Vec::new();
+    for _ in 0..2 {
+        let mut consumer = Consumer::open(&cluster, config.clone()).await.unwrap();
+        consumer.subscribe(&[topic.clone()]).unwrap();
+        for _ in 0..50 {
+            consumer.poll(Duration::from_millis(100)).await;
+            if consumer.assignment().len() == 2 {
+                break;
+            }
+        }
+        assert_eq!(consumer.assignment().len(), 2);
+        generations.push(consumer.membership().unwrap().generation_id.0);
+        // Dropped without a word: the group keeps its place for the session timeout.
+    }
+    assert_eq!(generations[0], generations[1], "no rebalance was needed");
 }

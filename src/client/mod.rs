@@ -10,6 +10,7 @@
 //! * [`fetch`]: Fetch with and without sessions.
 //! * [`read`]: the records a consumer is shown: without aborted ranges and control batches.
 //! * [`offsets`]: ListOffsets, OffsetFetch, OffsetCommit.
+//! * [`group`]: JoinGroup and what follows it, and the heartbeats of KIP-848.
 //! * [`admin`]: CreateTopics and what else a test must arrange.
 //!
 //! Producer id, epoch and sequence are arguments everywhere: the caller may lie.
@@ -20,6 +21,7 @@ pub mod admin;
 pub mod cluster;
 pub mod connection;
 pub mod fetch;
+pub mod group;
 pub mod offsets;
 pub mod producer;
 pub mod read;

@@ -104,6 +104,15 @@ impl Caller {
         }
     }
 
+    /// A group's coordinator, for requests that take their time.
+    pub(crate) async fn group_coordinator(
+        &mut self,
+        group_id: &str,
+        attempts: &mut Vec<Attempt>,
+    ) -> Result<NodeId, Trouble> {
+        self.coordinator(CoordinatorOf::Group, group_id, attempts).await
+    }
+
     /// Forgets where a coordinator was.
     pub(crate) fn forget_coordinator(&mut self, of: CoordinatorOf, key: &str) {
         self.coordinators.remove(&(of, key.to_owned()));

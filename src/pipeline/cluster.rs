@@ -53,6 +53,8 @@ struct Shared {
     control: tokio::sync::Mutex<Control>,
     /// How many refreshes have begun.
     refreshes: AtomicU64,
+    /// How many members of KIP-848 groups have named themselves.
+    members: AtomicU64,
 }
 
 /// What brokers said they speak.
@@ -99,6 +101,7 @@ impl Cluster {
                 heard: Mutex::default(),
                 control: tokio::sync::Mutex::default(),
                 refreshes: AtomicU64::new(0),
+                members: AtomicU64::new(0),
             }),
         };
         let mut attempts = Vec::new();
@@ -148,6 +151,13 @@ impl Cluster {
     /// A connection to a broker was lost: it may come back as another version.
     pub(crate) fn forget_versions(&self, node: NodeId) {
         self.heard().versions.remove(&node);
+    }
+
+    /// A name no other member of this run has; with the time, none of another run either.
+    pub(crate) fn next_member_id(&self, client_id: Option<&str>) -> String {
+        let n = self.shared.members.fetch_add(1, Ordering::Relaxed);
+        let client_id = client_id.unwrap_or("fencepost");
+        format!("{client_id}-{:x}-{n}", self.clock().unix_ns())
     }
 
     /// How transactions are conducted: forced, or as the finalized features last heard say.

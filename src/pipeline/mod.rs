@@ -4,6 +4,7 @@
 //! * [`producer`]: batches, several requests in flight, retries with the same sequences,
 //!   transactions of version 1 and 2.
 //! * [`consumer`]: assignment by hand or by group, fetch sessions, positions, committed offsets.
+//! * [`group`]: membership of groups, classic and of KIP-848.
 //! * [`policy`]: the stated retry policy.
 //! * [`attempt`]: every request made, with what came of it.
 //!
@@ -16,6 +17,7 @@ pub mod attempt;
 mod caller;
 pub mod cluster;
 pub mod consumer;
+pub mod group;
 mod links;
 pub mod policy;
 pub mod producer;
@@ -25,6 +27,7 @@ mod trouble;
 pub use attempt::{Attempt, Came};
 pub use cluster::{Cluster, ClusterConfig};
 pub use consumer::{AutoOffsetReset, Consumer, ConsumerConfig, PollReport, Start};
+pub use group::{GroupConfig, GroupProtocol, Rebalance, RebalanceKind};
 pub use policy::RetryPolicy;
 pub use producer::{Producer, ProducerConfig, Record, SendId, SendReport, TxnReport};
 pub use trouble::{OpenFailed, Trouble};

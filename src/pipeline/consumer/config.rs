@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::client::fetch::{IsolationLevel, Limits};
 use crate::client::offsets::At;
+use crate::pipeline::group::GroupConfig;
 use crate::pipeline::policy::RetryPolicy;
 
 /// Where to begin when there is no committed offset, or it is out of range.
@@ -34,6 +35,8 @@ pub struct ConsumerConfig {
     pub client_id: Option<String>,
     /// Its group, for committed offsets and subscriptions.
     pub group_id: Option<String>,
+    /// How it is a member of its group, where it subscribes.
+    pub group: GroupConfig,
     /// Which records it is shown.
     pub isolation: IsolationLevel,
     /// Where to begin when nothing else says.
@@ -55,6 +58,7 @@ impl Default for ConsumerConfig {
         Self {
             client_id: None,
             group_id: None,
+            group: GroupConfig::default(),
             isolation: IsolationLevel::ReadCommitted,
             auto_offset_reset: AutoOffsetReset::Earliest,
             enable_auto_commit: false,

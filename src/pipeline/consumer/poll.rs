@@ -47,6 +47,7 @@ impl Consumer {
     pub async fn poll(&mut self, max_wait: Duration) -> PollReport {
         self.auto_commit().await;
         let deadline_ns = self.clock.now_ns().saturating_add(nanos(max_wait));
+        self.rebalance(deadline_ns).await;
         self.harvest();
         let mut asked = false;
         while self.ready.records.is_empty() {
@@ -59,15 +60,22 @@ impl Consumer {
             match (self.leaders.any_outstanding(), max_wait.is_zero()) {
                 (true, true) => self.wait(u64::MAX).await,
                 (true, false) if left > 0 => self.wait(deadline_ns).await,
-                (false, false) if left > 0 && !self.slots.all().is_empty() => {
+                (false, false) if left > 0 && self.waits_for_something() => {
                     let backoff = nanos(self.config.retry.backoff_min).min(left);
                     tokio::time::sleep(Duration::from_nanos(backoff)).await;
                 }
                 _ => break,
             }
+            if !max_wait.is_zero() {
+                self.rebalance(deadline_ns).await;
+            }
         }
         self.harvest();
         self.deliver()
+    }
+
+    fn waits_for_something(&self) -> bool {
+        self.member.is_some() || !self.slots.all().is_empty()
     }
 
     fn deliver(&mut self) -> PollReport {
@@ -85,9 +93,12 @@ impl Consumer {
     async fn auto_commit(&mut self) {
         let interval = nanos(self.config.auto_commit_interval);
         let due = self.committed_at_ns.saturating_add(interval) <= self.clock.now_ns();
-        if !self.config.enable_auto_commit || !due || self.config.group_id.is_none() {
-            return;
+        if self.config.enable_auto_commit && due && self.config.group_id.is_some() {
+            self.auto_commit_now().await;
         }
+    }
+
+    pub(super) async fn auto_commit_now(&mut self) {
         let mut attempts = std::mem::take(&mut self.ready.attempts);
         if let Err(trouble) = self.commit_positions(&mut attempts).await {
             self.ready.noted.push(format!("auto-commit: {trouble}"));
