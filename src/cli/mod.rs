@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod broker;
 mod check;
+mod query;
 mod test;
 
 /// The exit codes, as Jepsen's.
@@ -78,6 +79,8 @@ enum Command {
     Test(Box<test::TestArguments>),
     /// Judge what was recorded: run folders, history.jsonl, history.edn, pcap and pcapng files.
     Check(check::CheckArguments),
+    /// Questions about a history: operations, what is around an offset, a key's order, any anomaly.
+    Query(query::QueryArguments),
     /// Start a broker and leave it running for others until Ctrl-C.
     Broker(broker::BrokerArguments),
 }
@@ -129,6 +132,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match arguments.command {
         Command::Test(arguments) => test::test(&arguments, manner),
         Command::Check(arguments) => check::check(&arguments, manner),
+        Command::Query(arguments) => query::query(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };
     let exit = done.unwrap_or_else(|error| {

@@ -17,6 +17,7 @@ use crate::checker::{
 use crate::history::read::{Format, ReadError, Recorded, read_history};
 use crate::history::write::write_history;
 use crate::history::{History, MopRef};
+use crate::report::cases;
 use crate::workload;
 
 /// How a file is written.
@@ -175,6 +176,9 @@ pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdi
     results["seed"] = plan.seed.into();
     let text = serde_json::to_vec_pretty(&results).expect("JSON is written to memory");
     record.write("results.json", &text)?;
+    for (name, text) in cases::files(&recorded.history, &verdict) {
+        record.write(&format!("anomalies/{name}"), text.as_bytes())?;
+    }
     Ok(verdict)
 }
 

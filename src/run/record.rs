@@ -105,12 +105,15 @@ impl RunRecord {
         Ok(())
     }
 
-    /// Writes a file of the folder whole.
+    /// Writes a file of the folder whole; one in a folder of its own where the name says so.
     ///
     /// # Errors
     /// Where it cannot be written.
     pub fn write(&self, name: &str, contents: &[u8]) -> Result<(), RecordError> {
         let path = self.folder.join(name);
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(at(parent))?;
+        }
         fs::write(&path, contents).map_err(at(&path))
     }
 

@@ -221,6 +221,14 @@ impl History {
         }
     }
 
+    /// The value, other than an integer, of a name as [`Self::value_name`] gives it. Looks at
+    /// every such value there is.
+    #[must_use]
+    pub fn find_value(&self, name: &str) -> Option<Value> {
+        let place = self.interned.iter().position(|interned| &**interned == name)?;
+        Some(Value(Value::INTERNED_MIN + place as i64))
+    }
+
     /// How many micro-operations, over all operations.
     #[must_use]
     pub fn mop_count(&self) -> usize {
