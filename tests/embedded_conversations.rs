@@ -14,12 +14,24 @@ use fencepost::broker::embedded::{Config, Embedded, TransactionVersion};
 use fencepost::world::{Chance, Clock};
 use kafka_protocol::messages::add_partitions_to_txn_request::AddPartitionsToTxnTopic;
 use kafka_protocol::messages::create_topics_request::CreatableTopic;
-use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic};
+use kafka_protocol::messages::delete_records_request::{
+    DeleteRecordsPartition, DeleteRecordsTopic,
+};
+use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
+use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
+use kafka_protocol::messages::offset_commit_request::{
+    OffsetCommitRequestPartition, OffsetCommitRequestTopic,
+};
 use kafka_protocol::messages::offset_fetch_request::{
     OffsetFetchRequestGroup, OffsetFetchRequestTopics,
 };
+use kafka_protocol::messages::offset_for_leader_epoch_request::{
+    OffsetForLeaderPartition, OffsetForLeaderTopic,
+};
 use kafka_protocol::messages::produce_request::{PartitionProduceData, TopicProduceData};
+use kafka_protocol::messages::sync_group_request::SyncGroupRequestAssignment;
 use kafka_protocol::messages::txn_offset_commit_request::{
     TxnOffsetCommitRequestPartition, TxnOffsetCommitRequestTopic,
 };
@@ -38,6 +50,8 @@ struct Talk {
     suffix: String,
     /// Producer ids in order of appearance.
     letters: Vec<i64>,
+    members: Vec<StrBytes>,
+    session_id: i32,
     topic_ids: BTreeMap<String, uuid::Uuid>,
     retried: Instant,
 }
@@ -56,6 +70,8 @@ impl Talk {
             next: 0,
             suffix,
             letters: Vec::new(),
+            members: Vec::new(),
+            session_id: 0,
             topic_ids: BTreeMap::new(),
             retried: Instant::now(),
         }
@@ -172,6 +188,55 @@ impl Talk {
             "committed" => self.offset_fetch(args),
             "end" => self.end(version, args),
             "state" => self.state(args),
+            "join" => self.join(version, args),
+            "sync" => self.sync(version, args),
+            "heartbeat" => {
+                let request = HeartbeatRequest::default()
+                    .with_group_id(GroupId(self.name(args[0])))
+                    .with_member_id(self.member(args[1]))
+                    .with_generation_id(args[2].parse().unwrap());
+                self.ask(version, &request).unwrap().error_code.to_string()
+            }
+            "leave" => {
+                let member = MemberIdentity::default().with_member_id(self.member(args[1]));
+                let request = LeaveGroupRequest::default()
+                    .with_group_id(GroupId(self.name(args[0])))
+                    .with_members(vec![member]);
+                let response = self.ask(version, &request).unwrap();
+                let each: Vec<_> =
+                    response.members.iter().map(|m| m.error_code.to_string()).collect();
+                format!("{} {}", response.error_code, each.join(" ")).trim_end().to_owned()
+            }
+            "commit" => self.commit(version, args),
+            "beat" => self.beat(version, args),
+            "describe" => {
+                let request =
+                    DescribeGroupsRequest::default().with_groups(vec![GroupId(self.name(args[0]))]);
+                let response = self.ask(version, &request).unwrap();
+                let group = &response.groups[0];
+                format!("{} {} {}", group.error_code, &*group.group_state, group.members.len())
+            }
+            "delete" => {
+                let request = DeleteGroupsRequest::default()
+                    .with_groups_names(vec![GroupId(self.name(args[0]))]);
+                self.ask(version, &request).unwrap().results[0].error_code.to_string()
+            }
+            "fetch" => self.fetch(version, args),
+            "offsetsfor" => self.list_offsets(version, args),
+            "endofepoch" => self.end_of_epoch(version, args),
+            "deleterecords" => {
+                let (topic, _, partition) = self.partition(args[0]);
+                let asked = DeleteRecordsPartition::default()
+                    .with_partition_index(partition)
+                    .with_offset(args[1].parse().unwrap());
+                let topic =
+                    DeleteRecordsTopic::default().with_name(topic).with_partitions(vec![asked]);
+                let request =
+                    DeleteRecordsRequest::default().with_topics(vec![topic]).with_timeout_ms(1000);
+                let response = self.ask(version, &request).unwrap();
+                let answer = &response.topics[0].partitions[0];
+                format!("{} {}", answer.error_code, answer.low_watermark)
+            }
             "latest" => {
                 let (topic, _, partition) = self.partition(args[0]);
                 let (_, stable) = self.list(&topic.0, partition, 1);
@@ -181,6 +246,201 @@ impl Talk {
             "read" => self.read(version, args),
             _ => panic!("no such verb: {verb}"),
         }
+    }
+
+    /// Members are named by small letters in order of appearance; `-` is none yet.
+    fn member(&self, named: &str) -> StrBytes {
+        match named.chars().next() {
+            Some(letter @ 'a'..='z') if named.len() == 1 => {
+                self.members[(letter as u8 - b'a') as usize].clone()
+            }
+            _ if named == "-" => StrBytes::default(),
+            _ => text(named),
+        }
+    }
+
+    fn member_letter(&mut self, member_id: &StrBytes) -> String {
+        if member_id.is_empty() {
+            return "-".into();
+        }
+        let at = self.members.iter().position(|known| known == member_id);
+        let at = at.unwrap_or_else(|| {
+            self.members.push(member_id.clone());
+            self.members.len() - 1
+        });
+        char::from(b'a' + at as u8).to_string()
+    }
+
+    /// `join5 g a [session]`: error, generation, member, leader, members told of.
+    fn join(&mut self, version: i16, args: &[&str]) -> String {
+        let protocol = JoinGroupRequestProtocol::default()
+            .with_name(text("range"))
+            .with_metadata(Bytes::from_static(&[0, 0, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff]));
+        let request = JoinGroupRequest::default()
+            .with_group_id(GroupId(self.name(args[0])))
+            .with_member_id(self.member(args[1]))
+            .with_session_timeout_ms(args.get(2).map_or(10_000, |ms| ms.parse().unwrap()))
+            .with_rebalance_timeout_ms(10_000)
+            .with_protocol_type(text("consumer"))
+            .with_protocols(vec![protocol]);
+        let response = self.ask(version, &request).unwrap();
+        let member = self.member_letter(&response.member_id);
+        let leader = self.member_letter(&response.leader);
+        let (error, generation) = (response.error_code, response.generation_id);
+        format!("{error} {generation} {member} {leader} {}", response.members.len())
+    }
+
+    fn sync(&mut self, version: i16, args: &[&str]) -> String {
+        let assignment = SyncGroupRequestAssignment::default()
+            .with_member_id(self.member(args[1]))
+            .with_assignment(Bytes::from_static(b"all"));
+        let request = SyncGroupRequest::default()
+            .with_group_id(GroupId(self.name(args[0])))
+            .with_member_id(self.member(args[1]))
+            .with_generation_id(args[2].parse().unwrap())
+            .with_protocol_type(Some(text("consumer")))
+            .with_protocol_name(Some(text(args.get(3).unwrap_or(&"range"))))
+            .with_assignments(vec![assignment]);
+        let response = self.ask(version, &request).unwrap();
+        let assignment = String::from_utf8_lossy(&response.assignment).into_owned();
+        format!("{} {assignment}", response.error_code).trim_end().to_owned()
+    }
+
+    /// `commit8 g a 1 p0 5`.
+    fn commit(&mut self, version: i16, args: &[&str]) -> String {
+        let (topic, _, partition) = self.partition(args[3]);
+        let partition = OffsetCommitRequestPartition::default()
+            .with_partition_index(partition)
+            .with_committed_offset(args[4].parse().unwrap());
+        let topic =
+            OffsetCommitRequestTopic::default().with_name(topic).with_partitions(vec![partition]);
+        let request = OffsetCommitRequest::default()
+            .with_group_id(GroupId(self.name(args[0])))
+            .with_member_id(self.member(args[1]))
+            .with_generation_id_or_member_epoch(args[2].parse().unwrap())
+            .with_topics(vec![topic]);
+        let response = self.ask(version, &request).unwrap();
+        response.topics[0].partitions[0].error_code.to_string()
+    }
+
+    /// `beat1 g a 0 p [owned partitions]`: error, member epoch, partitions assigned.
+    fn beat(&mut self, version: i16, args: &[&str]) -> String {
+        let (topic, topic_id, _) = self.partition(&format!("{}0", args[3]));
+        let epoch: i32 = args[2].parse().unwrap();
+        let mut request = ConsumerGroupHeartbeatRequest::default()
+            .with_group_id(GroupId(self.name(args[0])))
+            .with_member_id(self.member(args[1]))
+            .with_member_epoch(epoch);
+        if epoch == 0 {
+            request.rebalance_timeout_ms = 10_000;
+            request.subscribed_topic_names = Some(vec![topic]);
+            request.topic_partitions = Some(Vec::new());
+        } else if let Some(owned) = args.get(4) {
+            let partitions = owned.chars().filter_map(|c| c.to_digit(10)).map(|p| p as i32);
+            let topic = consumer_group_heartbeat_request::TopicPartitions::default()
+                .with_topic_id(topic_id)
+                .with_partitions(partitions.collect());
+            request.topic_partitions = Some(vec![topic]);
+        }
+        let response = self.ask(version, &request).unwrap();
+        let assigned = response.assignment.as_ref().map_or("same".to_owned(), |assignment| {
+            let mut all: Vec<i32> = assignment
+                .topic_partitions
+                .iter()
+                .flat_map(|topic| topic.partitions.clone())
+                .collect();
+            all.sort_unstable();
+            format!("{all:?}")
+        });
+        if response.error_code == 0 {
+            let member_id = response.member_id.clone().unwrap_or_default();
+            self.member_letter(&member_id);
+        }
+        format!("{} {} {assigned}", response.error_code, response.member_epoch)
+    }
+
+    /// `fetch12 S 1 p0@3 p1@0`: session (s for the one given), epoch, what to read from where. Says the error,
+    /// whether there is a session, and of each partition told: error, bytes or not.
+    fn fetch(&mut self, version: i16, args: &[&str]) -> String {
+        let mut request = FetchRequest::default();
+        request.replica_id = BrokerId(-1);
+        request.session_id = match args[0] {
+            "s" => self.session_id,
+            id => id.parse().unwrap(),
+        };
+        request.session_epoch = args[1].parse().unwrap();
+        (request.max_wait_ms, request.min_bytes, request.max_bytes) = (0, 0, 1 << 20);
+        for arg in &args[2..] {
+            if let Some(forgotten) = arg.strip_prefix('!') {
+                let (topic, topic_id, partition) = self.partition(forgotten);
+                let mut forgotten = ForgottenTopic::default().with_partitions(vec![partition]);
+                if version >= 13 {
+                    forgotten.topic_id = topic_id
+                } else {
+                    forgotten.topic = topic
+                }
+                request.forgotten_topics_data.push(forgotten);
+                continue;
+            }
+            let (named, offset) = arg.split_once('@').unwrap();
+            let (offset, leader_epoch) = offset.split_once('/').unwrap_or((offset, "-1"));
+            let (topic, topic_id, partition) = self.partition(named);
+            let asked = FetchPartition::default()
+                .with_partition(partition)
+                .with_fetch_offset(offset.parse().unwrap())
+                .with_current_leader_epoch(leader_epoch.parse().unwrap())
+                .with_partition_max_bytes(1 << 20);
+            let mut topics = FetchTopic::default().with_partitions(vec![asked]);
+            if version >= 13 {
+                topics.topic_id = topic_id
+            } else {
+                topics.topic = topic
+            }
+            request.topics.push(topics);
+        }
+        let response = self.ask(version, &request).unwrap();
+        if response.session_id > 0 {
+            self.session_id = response.session_id;
+        }
+        let session = if response.session_id > 0 { "session" } else { "none" };
+        let mut said = vec![format!("{} {session}", response.error_code)];
+        for partition in response.responses.iter().flat_map(|topic| &topic.partitions) {
+            let full = partition.records.as_ref().is_some_and(|records| !records.is_empty());
+            let records = if full { "records" } else { "empty" };
+            let (index, error) = (partition.partition_index, partition.error_code);
+            said.push(format!("{index}:{error}:{records}:{}", partition.high_watermark));
+        }
+        said.join(" ")
+    }
+
+    /// `offsetsfor7 p0 -1`: error, offset, leader epoch.
+    fn list_offsets(&mut self, version: i16, args: &[&str]) -> String {
+        let (topic, _, partition) = self.partition(args[0]);
+        let mut asked = ListOffsetsPartition::default().with_partition_index(partition);
+        asked.timestamp = args[1].parse().unwrap();
+        asked.current_leader_epoch = args.get(2).map_or(-1, |epoch| epoch.parse().unwrap());
+        let topic = ListOffsetsTopic::default().with_name(topic).with_partitions(vec![asked]);
+        let request =
+            ListOffsetsRequest::default().with_replica_id(BrokerId(-1)).with_topics(vec![topic]);
+        let response = self.ask(version, &request).unwrap();
+        let answer = &response.topics[0].partitions[0];
+        format!("{} {} {}", answer.error_code, answer.offset, answer.leader_epoch)
+    }
+
+    /// `endofepoch4 p0 0 [current]`: error, leader epoch, end offset.
+    fn end_of_epoch(&mut self, version: i16, args: &[&str]) -> String {
+        let (topic, _, partition) = self.partition(args[0]);
+        let asked = OffsetForLeaderPartition::default()
+            .with_partition(partition)
+            .with_leader_epoch(args[1].parse().unwrap())
+            .with_current_leader_epoch(args.get(2).map_or(-1, |epoch| epoch.parse().unwrap()));
+        let topic = OffsetForLeaderTopic::default().with_topic(topic).with_partitions(vec![asked]);
+        let request = OffsetForLeaderEpochRequest::default()
+            .with_replica_id(BrokerId(-1))
+            .with_topics(vec![topic]);
+        let response = self.ask(version, &request).unwrap();
+        let answer = &response.topics[0].partitions[0];
+        format!("{} {} {}", answer.error_code, answer.leader_epoch, answer.end_offset)
     }
 
     fn init(&mut self, version: i16, args: &[&str]) -> String {
@@ -695,4 +955,146 @@ fn what_was_answered_is_there_after_a_restart() {
         read p0 committed -> 0 0-1:A/0 2-2!:A/1 3-3:A/1 4-4:A/1 5-5!:A/2 aborted:A@3
         init5 other -> 0 B 0";
     hold(&mut talk, after).unwrap();
+}
+
+#[test]
+fn classic_groups_join_sync_commit_and_leave() {
+    check(
+        TransactionVersion::Two,
+        "join5 g - -> 79 -1 a - 0
+         join5 g a -> 0 1 a a 1
+         heartbeat4 g a 1 -> 0
+         heartbeat4 g a 2 -> 22
+         heartbeat4 g nobody 1 -> 25
+         sync5 g a 1 other -> 23
+         sync5 g a 2 -> 22
+         sync5 g a 1 -> 0 all
+         heartbeat4 g a 1 -> 0
+         sync5 g a 1 -> 0 all
+         commit8 g a 1 p0 5 -> 0
+         commit8 g a 2 p0 6 -> 22
+         commit8 g - -1 p0 6 -> 25
+         commit8 g nobody 1 p0 6 -> 25
+         committed g p0 -> 0 5
+         describe5 g -> 0 Stable 1
+         delete2 g -> 68
+         join5 g a -> 0 2 a a 1
+         sync5 g a 2 -> 0 all
+         leave3 g nobody -> 0 25
+         leave3 g a -> 0 0
+         heartbeat4 g a 2 -> 25
+         describe5 g -> 0 Empty 0
+         describe6 g -> 0 Empty 0
+         commit8 g - -1 p0 8 -> 0
+         committed g p0 -> 0 8
+         delete2 g -> 0
+         delete2 g -> 69
+         describe5 g -> 0 Dead 0
+         describe6 g -> 69 Dead 0
+         heartbeat4 h a 1 -> 25
+         leave3 h a -> 0 25
+         sync5 h a 1 -> 25
+         join3 h - -> 0 1 b b 1
+         join5 h - 10 -> 26 -1 - - 0
+         join5 h nobody -> 25 -1 c - 0
+         join5 - - -> 24 -1 - - 0
+         heartbeat4 - a 1 -> 24
+         commit8 i a 3 p0 5 -> 22
+         commit9 i a 3 p0 5 -> 69",
+    );
+}
+
+#[test]
+fn groups_of_the_new_protocol_move_by_heartbeats() {
+    check(
+        TransactionVersion::Two,
+        "beat1 g m1 0 p -> 0 2 [0, 1, 2, 3]
+         beat1 g m1 2 p 0123 -> 0 2 same
+         beat1 g m1 1 p 0123 -> 110 0 same
+         commit9 g m1 2 p0 4 -> 0
+         commit9 g m1 0 p0 4 -> 113
+         commit9 g m1 3 p0 4 -> 113
+         commit9 g nobody 1 p0 4 -> 25
+         commit8 g m1 2 p0 4 -> 35
+         commit9 g - -1 p0 4 -> 25
+         committed g p0 -> 0 4
+         beat1 g m2 0 p -> ~ 0 3 []
+         beat1 g m1 2 p 0123 -> 0 2 [0, 1]
+         beat1 g m1 2 p 01 -> 0 3 same
+         beat1 g m2 3 p -> 0 3 [2, 3]
+         beat1 g m1 3 p 01 -> 0 3 same
+         beat1 g m1 2 p 01 -> 0 3 same
+         beat1 g m2 5 p -> 110 0 same
+         beat1 g nobody 3 p -> 25 0 same
+         beat1 g2 m1 3 p -> 69 0 same
+         beat1 g m1 -1 p -> 0 -1 same
+         beat1 g m2 3 p -> ~ 0 4 [0, 1, 2, 3]
+         beat1 g m2 4 p -> 0 4 same
+         beat1 g m2 0 p -> 0 4 [0, 1, 2, 3]
+         heartbeat4 g m2 3 -> 25
+         describe5 g -> 0 Dead 0
+         delete2 g -> 68
+         beat1 - m1 0 p -> 42 0 same
+         beat1 g3 - 0 p -> 42 0 same
+         beat0 g3 - 0 p -> 0 2 [0, 1, 2, 3]",
+    );
+}
+
+#[test]
+fn fetch_sessions_and_offsets_are_answered_as_kafka_does() {
+    check(
+        TransactionVersion::Two,
+        "init5 none -> 0 A 0
+         produce12 - A 0 p0 0+2 -> 0 @0
+         fetch12 0 -1 p0@0 -> 0 none 0:0:records:2
+         fetch12 0 0 p0@0 p1@0 -> 0 session 0:0:records:2 1:0:empty:0
+         fetch12 s 1 -> 0 session 0:0:records:2
+         fetch12 s 2 p0@2 -> 0 session
+         produce12 - A 0 p0 2+1 -> 0 @2
+         fetch12 s 3 -> 0 session 0:0:records:3
+         fetch12 s 3 -> 71 none
+         fetch12 s 4 p0@3 -> 0 session
+         fetch12 s 5 !p0 -> 0 session
+         produce12 - A 0 p0 3+1 -> 0 @3
+         fetch12 s 6 -> 0 session
+         fetch12 s 9 -> 71 none
+         fetch12 99 1 -> 70 none
+         fetch13 s 7 -> 106 none
+         fetch13 0 0 p0@0 -> 0 session 0:0:records:4
+         fetch13 s 1 p0@1 -> 0 session 0:0:records:4
+         fetch12 0 -1 p0@9 -> 0 none 0:1:empty:-1
+         fetch12 0 -1 p0@0/5 -> 0 none 0:75:empty:-1
+         fetch12 0 -1 p0@0/0 -> 0 none 0:0:records:4
+         fetch12 0 -1 p9@0 -> 0 none 9:3:empty:-1
+         fetch12 s 2 !p0 -> 106 none
+         fetch4 0 -1 p0@4 -> 0 none 0:0:empty:4
+         offsetsfor7 p0 -1 -> 0 4 0
+         offsetsfor7 p0 -2 -> 0 0 0
+         offsetsfor6 p0 -3 -> 35 -1 -1
+         offsetsfor8 p0 -4 -> 0 0 0
+         offsetsfor7 p0 -4 -> 35 -1 -1
+         offsetsfor9 p0 -5 -> 0 -1 -1
+         offsetsfor7 p0 0 -> 0 0 0
+         offsetsfor7 p0 99999999999999 -> 0 -1 -1
+         offsetsfor7 p1 -3 -> 0 -1 -1
+         offsetsfor7 p1 -1 -> 0 0 0
+         offsetsfor7 p9 -1 -> 3 -1 -1
+         offsetsfor7 p0 -1 0 -> 0 4 0
+         offsetsfor7 p0 -1 7 -> 75 -1 -1
+         offsetsfor1 p0 -2 -> 0 0 -1
+         offsetsfor3 p0 -1 -> 0 4 -1
+         endofepoch4 p0 0 -> 0 0 4
+         endofepoch4 p0 0 0 -> 0 0 4
+         endofepoch4 p0 3 -> 0 -1 -1
+         endofepoch4 p0 0 4 -> 75 -1 -1
+         endofepoch4 p1 0 -> 0 0 0
+         endofepoch4 p9 0 -> 3 -1 -1
+         deleterecords2 p0 1 -> 0 1
+         deleterecords2 p0 99 -> 1 -1
+         deleterecords2 p0 -1 -> 0 4
+         deleterecords2 p9 0 -> 3 -1
+         offsetsfor7 p0 -2 -> 0 4 0
+         fetch12 0 -1 p0@0 -> 0 none 0:1:empty:-1
+         fetch12 0 -1 p0@4 -> 0 none 0:0:empty:4",
+    );
 }

@@ -82,7 +82,7 @@ pub(super) struct Beat {
 pub(super) type Topics = BTreeMap<String, (Uuid, i32)>;
 
 /// The group.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Consumer {
     pub(super) group_epoch: i32,
     pub(super) assignment_epoch: i32,
@@ -90,6 +90,19 @@ pub(super) struct Consumer {
     /// The topics as the last target saw them.
     seen: Topics,
     session_timeout_ms: i64,
+}
+
+impl Default for Consumer {
+    /// Kafka's groups begin at epoch 1, so that the first member gets 2.
+    fn default() -> Self {
+        Self {
+            group_epoch: 1,
+            assignment_epoch: 0,
+            members: BTreeMap::new(),
+            seen: Topics::new(),
+            session_timeout_ms: 0,
+        }
+    }
 }
 
 impl Consumer {
