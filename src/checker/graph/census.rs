@@ -1,9 +1,11 @@
 //! Counts the cycles of a whole history, type by type, and keeps the components whose cycles
 //! will be shown.
 
+use std::sync::Mutex;
+
 use rustc_hash::FxHashMap;
 
-use super::rows::{Graph, RawEdge};
+use super::rows::{EdgeList, Graph};
 use super::tarjan::components;
 use super::timeline::Timeline;
 use super::types::{find, implies};
@@ -22,38 +24,51 @@ pub(crate) struct Count {
     pub(crate) parts: Vec<Graph>,
 }
 
+/// One way of looking at the edges: which kinds there are, and which types to look for.
+pub(crate) struct View {
+    /// The kinds of edges that make up the whole graph.
+    pub(crate) mask: u8,
+    /// The types to look for.
+    pub(crate) types: Vec<&'static Anomaly>,
+    /// Whether only what the view before this one found cyclic needs to be looked at.
+    pub(crate) narrows: bool,
+}
+
 /// What a census is taken of.
 pub(crate) struct Census<'a> {
     /// The order of operations.
     pub(crate) timeline: &'a Timeline,
     /// Where cycles may be.
     pub(crate) windows: &'a Windows,
-    /// The types to look for, those that imply others first.
-    pub(crate) types: &'a [&'static Anomaly],
-    /// The kinds of edges that make up the whole graph.
-    pub(crate) mask: u8,
-    /// Whether the place takes part in realtime order.
+    /// Whether a place takes part in realtime order.
     pub(crate) realtime: &'a (dyn Fn(u32) -> bool + Sync),
     /// How many parts to keep of each type.
     pub(crate) parts_max: usize,
 }
 
 impl Census<'_> {
-    /// Takes it. `edges` are those within each group of windows, between places.
-    pub(crate) fn take(&self, edges: Vec<Vec<RawEdge>>, threads: usize) -> Vec<Count> {
-        let edges: Vec<_> = edges.into_iter().map(|e| std::sync::Mutex::new(e)).collect();
+    /// Takes it, once for each view. `edges` are those within each group of windows, between
+    /// places.
+    pub(crate) fn take(
+        &self,
+        edges: Vec<EdgeList>,
+        views: &[View],
+        threads: usize,
+    ) -> Vec<Vec<Count>> {
+        let edges: Vec<Mutex<EdgeList>> = edges.into_iter().map(Mutex::new).collect();
         let shards = self.windows.shards();
-        let start = || Vec::<(usize, Vec<Count>)>::new();
+        let start = || Vec::<(usize, Vec<Vec<Count>>)>::new();
         let parts = fold(threads, shards.len(), start, |done, shard| {
             let mut mine = edges[shard].lock().expect("no holder of this lock panics");
-            let counts = self.shard(shards[shard], std::mem::take(&mut *mine));
+            let counts = self.shard(shards[shard], &std::mem::take(&mut *mine), views);
             done.push((shard, counts));
         });
         let mut parts: Vec<_> = parts.into_iter().flatten().collect();
         parts.sort_by_key(|&(shard, _)| shard);
-        let mut total = vec![Count::default(); self.types.len()];
-        for (_, counts) in parts {
-            for (total, count) in total.iter_mut().zip(counts) {
+        let mut total = nothing(views);
+        for (_, of_shard) in parts {
+            let pairs = total.iter_mut().flatten().zip(of_shard.into_iter().flatten());
+            for (total, count) in pairs {
                 total.components += count.components;
                 total.is_told |= count.is_told;
                 total.parts.extend(count.parts);
@@ -63,30 +78,37 @@ impl Census<'_> {
         total
     }
 
-    fn shard(&self, stretch: (u32, u32), edges: Vec<RawEdge>) -> Vec<Count> {
+    fn shard(&self, stretch: (u32, u32), edges: &EdgeList, views: &[View]) -> Vec<Vec<Count>> {
         let graph = Graph::of_stretch(self.timeline, stretch, edges, self.realtime);
-        let whole = components(&graph, self.mask);
-        let mut group = FxHashMap::default();
-        let mut cyclic: Vec<u32> = Vec::new();
-        for members in whole.cyclic() {
-            cyclic.extend(members);
+        let mut found = nothing(views);
+        let mut before: Option<Graph> = None;
+        for (view, found) in views.iter().zip(&mut found) {
+            let whole =
+                if view.narrows { before.take().unwrap_or_default() } else { Graph::default() };
+            let whole = if view.narrows { &whole } else { &graph };
+            let components = components(whole, view.mask);
+            let mut cyclic: Vec<u32> = components.cyclic().flatten().copied().collect();
+            cyclic.sort_unstable();
+            // Edges between components are left behind: nothing that follows needs them.
+            let joins = |from, to| components.joins(from, to);
+            let part = whole.part_between(&cyclic, view.mask, joins);
+            if !cyclic.is_empty() {
+                let group = |vertex: u32| components.of[cyclic[vertex as usize] as usize];
+                *found = self.classify(&part, &view.types, group);
+            }
+            before = Some(part);
         }
-        if cyclic.is_empty() {
-            return vec![Count::default(); self.types.len()];
-        }
-        cyclic.sort_unstable();
-        // Edges between components are left behind: nothing that follows needs them.
-        let graph = graph.part_within(&cyclic, &whole.of);
-        for (vertex, &old) in (0u32..).zip(&cyclic) {
-            group.insert(vertex, whole.of[old as usize]);
-        }
-        self.classify(&graph, |vertex| group[&vertex])
+        found
     }
 
     /// `group` is the component of the whole graph that a vertex is in.
-    fn classify(&self, graph: &Graph, group: impl Fn(u32) -> u32) -> Vec<Count> {
-        let found: Vec<Vec<Vec<u32>>> = self
-            .types
+    fn classify(
+        &self,
+        graph: &Graph,
+        types: &[&'static Anomaly],
+        group: impl Fn(u32) -> u32,
+    ) -> Vec<Count> {
+        let found: Vec<Vec<Vec<u32>>> = types
             .iter()
             .map(|row| row.shape.map_or_else(Vec::new, |shape| find(graph, shape)))
             .collect();
@@ -98,7 +120,7 @@ impl Census<'_> {
         }
         let count = |(place, mut sets): (usize, Vec<Vec<u32>>)| {
             let components = sets.len() as u64;
-            sets.retain(|set| !self.is_implied(place, present[&group(set[0])]));
+            sets.retain(|set| !is_implied(types, place, present[&group(set[0])]));
             sets.sort_by_cached_key(|set| (set.len(), set.iter().min().copied()));
             let is_told = !sets.is_empty();
             let (front, back) = sets.split_at(sets.len().min(self.parts_max));
@@ -109,17 +131,6 @@ impl Census<'_> {
         found.into_iter().enumerate().map(count).collect()
     }
 
-    /// Whether a component that has the types in `present` has one that implies a type.
-    fn is_implied(&self, weak: usize, present: u64) -> bool {
-        (0..self.types.len()).any(|strong| {
-            let has = present & 1 << strong != 0;
-            let (Some(a), Some(b)) = (self.types[strong].shape, self.types[weak].shape) else {
-                return false;
-            };
-            has && strong != weak && implies(a, b)
-        })
-    }
-
     fn keep(&self, parts: &mut Vec<Graph>) {
         parts.sort_by_key(|part| (part.names.len(), part.names.first().copied()));
         if parts.len() > self.parts_max + 1 {
@@ -128,4 +139,17 @@ impl Census<'_> {
             parts.extend(largest);
         }
     }
+}
+
+fn nothing(views: &[View]) -> Vec<Vec<Count>> {
+    views.iter().map(|view| vec![Count::default(); view.types.len()]).collect()
+}
+
+/// Whether a component that has the types in `present` has one that implies a type.
+fn is_implied(types: &[&'static Anomaly], weak: usize, present: u64) -> bool {
+    (0..types.len()).any(|strong| {
+        let has = present & 1 << strong != 0;
+        let (Some(a), Some(b)) = (types[strong].shape, types[weak].shape) else { return false };
+        has && strong != weak && implies(a, b)
+    })
 }

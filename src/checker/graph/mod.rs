@@ -18,7 +18,7 @@ pub(super) mod types;
 pub(super) mod window;
 pub(super) mod witness;
 
-pub(super) use census::{Census, Count};
-pub(super) use rows::{PROCESS, RT, RW, RawEdge, WR, WW};
+pub(super) use census::{Census, Count, View};
+pub(super) use rows::{EdgeList, PLACES_MAX, PROCESS, RT, RW, RawEdge, WR, WW};
 pub(super) use timeline::Timeline;
 pub(super) use window::{Backward, Windows};

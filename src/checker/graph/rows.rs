@@ -19,8 +19,37 @@ pub(crate) const RT: u8 = 8;
 /// Process order.
 pub(crate) const PROCESS: u8 = 16;
 
-/// An edge between two vertices of one graph.
+/// An edge between two vertices of one graph, with its kind.
 pub(crate) type RawEdge = (u32, u32, u8);
+
+/// How many operations can be told apart in an edge of eight bytes.
+pub(crate) const PLACES_MAX: usize = 1 << 29;
+
+/// Edges by the million, eight bytes each.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct EdgeList(Vec<u64>);
+
+impl EdgeList {
+    /// Adds an edge between places below [`PLACES_MAX`].
+    pub(crate) fn push(&mut self, (from, to, kind): RawEdge) {
+        self.0.push(u64::from(from) << 35 | u64::from(to) << 6 | u64::from(kind));
+    }
+
+    /// Adds those of another.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        if self.0.is_empty() {
+            self.0 = other.0;
+        } else {
+            self.0.append(&mut other.0);
+        }
+    }
+
+    fn iter(&self) -> impl Iterator<Item = RawEdge> + Clone + '_ {
+        self.0
+            .iter()
+            .map(|&edge| ((edge >> 35) as u32, (edge >> 6) as u32 & 0x1fff_ffff, edge as u8 & 0x3f))
+    }
+}
 
 /// A graph in compressed rows.
 #[derive(Debug, Clone, Default)]
@@ -29,6 +58,8 @@ pub(crate) struct Graph {
     starts: Vec<u32>,
     targets: Vec<u32>,
     kinds: Vec<u8>,
+    /// All kinds of edges that there are.
+    present: u8,
     /// What each operation is called outside; the vertices behind them are barriers.
     pub(crate) names: Vec<u32>,
 }
@@ -36,25 +67,35 @@ pub(crate) struct Graph {
 impl Graph {
     /// A graph of `names.len()` operations and some barriers.
     pub(crate) fn new(names: Vec<u32>, barriers: usize, edges: &[RawEdge]) -> Self {
+        Self::of_edges(names, barriers, edges.iter().copied())
+    }
+
+    fn of_edges(
+        names: Vec<u32>,
+        barriers: usize,
+        edges: impl Iterator<Item = RawEdge> + Clone,
+    ) -> Self {
         let len = names.len() + barriers;
-        assert!(edges.len() < u32::MAX as usize, "a window has fewer than 2^32 edges");
         let mut starts = vec![0u32; len + 1];
-        for &(from, _, _) in edges {
+        let mut present = 0;
+        for (from, _, kind) in edges.clone() {
             starts[from as usize + 1] += 1;
+            present |= kind;
         }
         for vertex in 0..len {
-            starts[vertex + 1] += starts[vertex];
+            let end = starts[vertex].checked_add(starts[vertex + 1]);
+            starts[vertex + 1] = end.expect("a window has fewer than 2^32 edges");
         }
+        let count = starts[len] as usize;
         let mut next = starts.clone();
-        let mut targets = vec![0; edges.len()];
-        let mut kinds = vec![0; edges.len()];
-        for &(from, to, kind) in edges {
+        let (mut targets, mut kinds) = (vec![0; count], vec![0; count]);
+        for (from, to, kind) in edges {
             let place = next[from as usize] as usize;
             next[from as usize] += 1;
             targets[place] = to;
             kinds[place] = kind;
         }
-        let mut graph = Self { starts, targets, kinds, names };
+        let mut graph = Self { starts, targets, kinds, present, names };
         graph.sort_rows();
         graph
     }
@@ -77,21 +118,23 @@ impl Graph {
         }
     }
 
-    /// The part of a timeline from `first` to `end`, with those edges between places in it, and
-    /// with realtime order if asked for.
+    /// The part of a timeline from `first` to `end`, with edges between places in it, and with
+    /// realtime order between the places that take part in it.
     pub(crate) fn of_stretch(
         timeline: &Timeline,
         (first, end): (u32, u32),
-        mut edges: Vec<RawEdge>,
-        realtime: impl Fn(u32) -> bool,
+        edges: &EdgeList,
+        takes_part: impl Fn(u32) -> bool,
     ) -> Self {
-        for (from, to, _) in &mut edges {
-            *from -= first;
-            *to -= first;
-        }
         let names: Vec<u32> = (first..end).collect();
-        let barriers = add_barriers(timeline, &names, &mut edges, realtime);
-        Self::new(names, barriers, &edges)
+        let (barriers, in_time) = barriers(timeline, &names, takes_part);
+        let edges = edges.iter().map(|(from, to, kind)| (from - first, to - first, kind));
+        Self::of_edges(names, barriers, edges.chain(in_time.iter().copied()))
+    }
+
+    /// All kinds of edges that there are.
+    pub(super) fn kinds_present(&self) -> u8 {
+        self.present
     }
 
     /// How many vertices there are.
@@ -127,62 +170,101 @@ impl Graph {
 
     /// The part of the graph between some of its vertices, which keep their order.
     pub(crate) fn part(&self, vertices: &[u32]) -> Self {
-        self.part_within(vertices, &[])
-    }
-
-    /// The same, without edges that lead from one component (by vertex) to another.
-    pub(crate) fn part_within(&self, vertices: &[u32], components: &[u32]) -> Self {
         let mut vertices = vertices.to_vec();
         vertices.sort_unstable();
-        let find = |vertex: u32| vertices.binary_search(&vertex).ok();
-        let component = |vertex: u32| components.get(vertex as usize);
+        self.part_between(&vertices, u8::MAX, |_, _| true)
+    }
+
+    /// The part between some vertices, given in order, with those edges that are of a kind in
+    /// `mask` and join vertices as asked.
+    pub(crate) fn part_between(
+        &self,
+        vertices: &[u32],
+        mask: u8,
+        joins: impl Fn(u32, u32) -> bool,
+    ) -> Self {
+        // A table of all vertices, where it is worth it.
+        let is_large = vertices.len() > self.len() / 16;
+        let mut table = vec![u32::MAX; if is_large { self.len() } else { 0 }];
+        if is_large {
+            for (new, &old) in (0u32..).zip(vertices) {
+                table[old as usize] = new;
+            }
+        }
+        let find = |vertex: u32| match table.get(vertex as usize) {
+            Some(&new) => (new != u32::MAX).then_some(new),
+            None => vertices.binary_search(&vertex).ok().map(|new| new as u32),
+        };
         let operations = vertices.partition_point(|&vertex| !self.is_barrier(vertex));
         let names = vertices[..operations].iter().map(|&v| self.names[v as usize]).collect();
         let mut edges = Vec::new();
-        for (from, &vertex) in (0u32..).zip(&vertices) {
-            for (to, kind) in self.edges(vertex, u8::MAX) {
-                if component(to) == component(vertex)
-                    && let Some(to) = find(to)
-                {
-                    edges.push((from, to as u32, kind));
-                }
+        for (from, &vertex) in (0u32..).zip(vertices) {
+            for (to, kind) in self.edges(vertex, mask).filter(|&(to, _)| joins(vertex, to)) {
+                edges.extend(find(to).map(|to| (from, to, kind)));
             }
         }
         Self::new(names, vertices.len() - operations, &edges)
     }
 }
 
-/// Adds barriers and their edges for operations given by their places, in order, and says how
-/// many barriers there are.
-fn add_barriers(
+/// The barriers among operations given by their places, in order, and the edges to, between and
+/// from them. A barrier stands only where an operation begins before the next one completes.
+fn barriers(
     timeline: &Timeline,
     places: &[u32],
-    edges: &mut Vec<RawEdge>,
     takes_part: impl Fn(u32) -> bool,
-) -> usize {
-    let mut ends: Vec<u64> = Vec::new();
-    let base = places.len() as u32;
-    for (vertex, &place) in (0u32..).zip(places) {
-        let end = timeline.happened(place);
-        if end == NEVER || !takes_part(place) {
-            continue;
-        }
-        let barrier = base + ends.len() as u32;
-        edges.push((vertex, barrier, RT));
-        if barrier > base {
-            edges.push((barrier - 1, barrier, RT));
-        }
-        ends.push(end);
-    }
-    for (vertex, &place) in (0u32..).zip(places) {
+) -> (usize, Vec<RawEdge>) {
+    let part: Vec<(u32, u32)> =
+        (0u32..).zip(places.iter().copied()).filter(|&(_, place)| takes_part(place)).collect();
+    let ends: Vec<(u32, u64)> = part
+        .iter()
+        .map(|&(vertex, place)| (vertex, timeline.happened(place)))
+        .filter(|&(_, end)| end != NEVER)
+        .collect();
+    // For each operation that begins after some end: how many ends are before.
+    let mut begins: Vec<(u32, u32)> = Vec::with_capacity(part.len());
+    let mut needed = vec![false; ends.len()];
+    let mut near = 0;
+    for &(vertex, place) in &part {
         let begin = timeline.invoked(place);
-        if begin == NEVER || !takes_part(place) {
+        if begin == NEVER {
             continue;
         }
-        let earlier = ends.partition_point(|&end| end < begin) as u32;
-        if earlier > 0 {
-            edges.push((base + earlier - 1, vertex, RT));
+        near = count_before(&ends, begin, near);
+        if near > 0 {
+            begins.push((vertex, near as u32 - 1));
+            needed[near - 1] = true;
         }
     }
-    ends.len()
+    // Barriers are numbered in order; an end belongs to the next one needed.
+    let base = places.len() as u32;
+    let mut barrier_of: Vec<u32> = Vec::with_capacity(ends.len());
+    let mut count = 0;
+    for &needed in &needed {
+        barrier_of.push(base + count);
+        count += u32::from(needed);
+    }
+    let mut edges: Vec<RawEdge> = Vec::with_capacity(ends.len() + begins.len() + count as usize);
+    let is_there = |barrier: u32| barrier < base + count;
+    let all = ends.iter().zip(&barrier_of).filter(|&(_, &barrier)| is_there(barrier));
+    edges.extend(all.map(|(&(vertex, _), &barrier)| (vertex, barrier, RT)));
+    edges.extend((1..count).map(|n| (base + n - 1, base + n, RT)));
+    edges.extend(begins.iter().map(|&(vertex, end)| (barrier_of[end as usize], vertex, RT)));
+    (count as usize, edges)
+}
+
+/// How many ends are before an event, where the answer is probably near a number.
+fn count_before(ends: &[(u32, u64)], event: u64, near: usize) -> usize {
+    const STEPS_MAX: usize = 32;
+    let mut count = near;
+    for _ in 0..STEPS_MAX {
+        if count < ends.len() && ends[count].1 < event {
+            count += 1;
+        } else if count > 0 && ends[count - 1].1 >= event {
+            count -= 1;
+        } else {
+            return count;
+        }
+    }
+    ends.partition_point(|&(_, end)| end < event)
 }

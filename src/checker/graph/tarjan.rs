@@ -46,28 +46,34 @@ pub(crate) fn components(graph: &Graph, mask: u8) -> Components {
     let mut search = Search {
         graph,
         mask,
-        seen_as: vec![0; len],
-        lowest: vec![0; len],
+        state: vec![State::default(); len],
         seen: 0,
         open: Vec::new(),
         path: Vec::new(),
         found: Components { of: vec![NONE; len], members: Vec::new(), starts: vec![0] },
     };
     for vertex in 0..len as u32 {
-        if search.seen_as[vertex as usize] == 0 {
+        if search.state[vertex as usize].seen_as == 0 {
             search.run(vertex);
         }
     }
     search.found
 }
 
+/// What is known of a vertex.
+#[derive(Debug, Clone, Copy, Default)]
+struct State {
+    /// The order in which vertices were first seen, from 1; the greatest number once its
+    /// component is known.
+    seen_as: u32,
+    /// The earliest open vertex known to be reachable.
+    lowest: u32,
+}
+
 struct Search<'g> {
     graph: &'g Graph,
     mask: u8,
-    /// The order in which vertices were first seen, from 1.
-    seen_as: Vec<u32>,
-    /// The earliest open vertex known to be reachable.
-    lowest: Vec<u32>,
+    state: Vec<State>,
     seen: u32,
     open: Vec<u32>,
     /// The vertices being looked at, each with its next edge and the end of its edges.
@@ -89,11 +95,11 @@ impl Search<'_> {
             if kind & self.mask == 0 {
                 continue;
             }
-            let seen_as = self.seen_as[target as usize];
+            let seen_as = self.state[target as usize].seen_as;
             if seen_as == 0 {
                 self.enter(target);
-            } else if self.found.of[target as usize] == NONE {
-                let lowest = &mut self.lowest[vertex as usize];
+            } else {
+                let lowest = &mut self.state[vertex as usize].lowest;
                 *lowest = seen_as.min(*lowest);
             }
         }
@@ -101,8 +107,7 @@ impl Search<'_> {
 
     fn enter(&mut self, vertex: u32) {
         self.seen += 1;
-        self.seen_as[vertex as usize] = self.seen;
-        self.lowest[vertex as usize] = self.seen;
+        self.state[vertex as usize] = State { seen_as: self.seen, lowest: self.seen };
         self.open.push(vertex);
         let edges = self.graph.span(vertex);
         self.path.push((vertex, edges.start, edges.end));
@@ -110,18 +115,19 @@ impl Search<'_> {
 
     fn leave(&mut self, vertex: u32) {
         self.path.pop();
-        let lowest = self.lowest[vertex as usize];
+        let State { seen_as, lowest } = self.state[vertex as usize];
         if let Some(&(above, _, _)) = self.path.last() {
-            let above = &mut self.lowest[above as usize];
+            let above = &mut self.state[above as usize].lowest;
             *above = lowest.min(*above);
         }
-        if lowest != self.seen_as[vertex as usize] {
+        if lowest != seen_as {
             return;
         }
         let component = self.found.len() as u32;
         loop {
             let member = self.open.pop().expect("the root of a component is open");
             self.found.of[member as usize] = component;
+            self.state[member as usize].seen_as = u32::MAX;
             self.found.members.push(member);
             if member == vertex {
                 break;

@@ -25,6 +25,7 @@ pub(crate) struct Timeline {
 impl Timeline {
     /// The timeline of a history's rows.
     pub(crate) fn of(history: &History) -> Self {
+        assert!(history.len() < super::PLACES_MAX, "a history has fewer than 2^29 operations");
         let begin = |op: &Op<'_>| op.invoke_index().unwrap_or_else(|| op.index());
         let mut late: Vec<(u64, u32)> = Vec::new();
         let mut row_of_node = Vec::with_capacity(history.len());

@@ -26,6 +26,16 @@ pub(super) fn time_kind(shape: Shape) -> u8 {
     }
 }
 
+/// The kinds of edges without which there is no cycle of a type.
+fn asks_for(shape: Shape) -> impl Iterator<Item = u8> {
+    let data = match shape {
+        Shape { rw: Rw::None, wr: false, .. } => WW,
+        Shape { rw: Rw::None, wr: true, .. } => WR,
+        _ => RW,
+    };
+    std::iter::once(data).chain(Some(time_kind(shape)).filter(|&kind| kind != 0))
+}
+
 /// Whether every cycle of one type is, in essence, one of another as well. Of types so related
 /// only the first is told where a component has both.
 pub(crate) fn implies(strong: Shape, weak: Shape) -> bool {
@@ -49,6 +59,9 @@ pub(crate) fn implies(strong: Shape, weak: Shape) -> bool {
 
 /// The components, of the edges a type allows, that contain a cycle of it.
 pub(crate) fn find(graph: &Graph, shape: Shape) -> Vec<Vec<u32>> {
+    if asks_for(shape).any(|kind| graph.kinds_present() & kind == 0) {
+        return Vec::new();
+    }
     let allowed = components(graph, mask(shape));
     let mut has = Has::of(graph, &allowed, shape);
     has.rw_as_asked(graph, &allowed, shape);

@@ -16,7 +16,9 @@ use std::collections::BTreeMap;
 
 use super::anomaly::{ANOMALIES, Anomaly, TimeOrder, find_anomaly};
 use super::expectation::Expectation;
-use super::graph::{Backward, Census, PROCESS, RT, RW, RawEdge, Timeline, WR, WW, witness};
+use super::graph::{
+    Backward, Census, EdgeList, PROCESS, RT, RW, RawEdge, Timeline, View, WR, WW, witness,
+};
 use super::verdict::{Case, Found};
 use crate::history::{EventType, History};
 
@@ -112,7 +114,7 @@ impl Search<'_, '_> {
             backward.add(from, to);
         }
         let windows = backward.windows();
-        let mut by_shard: Vec<Vec<RawEdge>> = vec![Vec::new(); windows.shards().len()];
+        let mut by_shard = vec![EdgeList::default(); windows.shards().len()];
         for edge in all.iter().map(places) {
             if let Some(shard) = windows.shard(edge.0, edge.1) {
                 by_shard[shard].push(edge);
@@ -131,12 +133,12 @@ impl Search<'_, '_> {
         let census = Census {
             timeline: &self.timeline,
             windows: &windows,
-            types: &types,
-            mask: WW | WR | RW | RT | PROCESS,
             realtime: &takes_part,
             parts_max: report.expected.cases_max(8),
         };
-        for (row, count) in types.iter().zip(census.take(by_shard, self.threads)) {
+        let view = View { mask: WW | WR | RW | RT | PROCESS, types: types.clone(), narrows: false };
+        let counts = census.take(by_shard, &[view], self.threads);
+        for (row, count) in types.iter().zip(counts.into_iter().flatten()) {
             if count.is_told {
                 let shape = row.shape.expect("only cycle types are counted");
                 let mut found: Vec<_> =

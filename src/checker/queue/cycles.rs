@@ -10,12 +10,14 @@
 
 use std::collections::BTreeMap;
 
-use super::edges::{self, Dependency};
-use super::{Analysis, Backwards, Examination, steps};
+use super::edges::{Dependency, Drawing, Edge};
+use super::{Analysis, Examination, Key, steps};
 use crate::checker::anomaly::{ANOMALIES, Anomaly, Bad, Rw};
 use crate::checker::expectation::Expectation;
 use crate::checker::graph::timeline::is_vertex;
-use crate::checker::graph::{Backward, Census, Count, PROCESS, RT, RW, RawEdge, WR, WW, witness};
+use crate::checker::graph::{
+    Backward, Census, Count, EdgeList, PROCESS, RT, RW, View, WR, WW, Windows, witness,
+};
 use crate::checker::threads::fold;
 use crate::checker::verdict::{Case, Found};
 
@@ -30,7 +32,7 @@ pub(super) fn find(
     analysis: &Analysis<'_>,
     expected: &Expectation,
     threads: usize,
-    backward: Backwards,
+    backward: &Backward,
 ) -> Cycles {
     let mut search = Search {
         analysis,
@@ -38,8 +40,7 @@ pub(super) fn find(
         threads,
         cycles: Cycles { anomalies: BTreeMap::new(), observations: Vec::new() },
     };
-    let any_edge = search.judge(&backward.sends_and_polls);
-    search.tell(&backward.with_anti_dependencies);
+    let any_edge = search.run(backward);
     if !any_edge {
         let row = ANOMALIES.iter().find(|row| row.name == "empty-transaction-graph");
         let bad = row.is_some_and(|row| row.is_bad(expected, false));
@@ -61,96 +62,69 @@ struct Search<'a, 'h> {
 }
 
 impl Search<'_, '_> {
-    /// The graph without anti-dependencies. Says whether there is any edge at all.
-    fn judge(&mut self, backward: &Backward) -> bool {
-        let types = rows(|rw| rw == Rw::None);
+    /// Looks at both graphs. Says whether there is any edge at all, anti-dependencies aside.
+    fn run(&mut self, backward: &Backward) -> bool {
         let timeline = &self.analysis.timeline;
         let windows = backward.windows();
-        let (mut edges, any) = self.edges(&windows, &[Dependency::Ww, Dependency::Wr]);
+        let (mut edges, any) = self.edges(&windows);
         self.add_process_order(&windows, &mut edges);
         let history = self.analysis.history;
         let realtime = |node| is_vertex(&history.op(timeline.row(node) as usize));
-        let census = Census {
-            timeline,
-            windows: &windows,
-            types: &types,
-            mask: WW | WR | RT | PROCESS,
-            realtime: &realtime,
-            parts_max: self.parts_max(),
-        };
-        // A cycle that needs no write-write edge is no mere interleaving of writes.
-        let pure_edges: Vec<Vec<RawEdge>> = edges
-            .iter()
-            .map(|of_shard| of_shard.iter().filter(|edge| edge.2 & WW == 0).copied().collect())
-            .collect();
-        let counts = census.take(edges, self.threads);
-        let pure_mask = WR | RT | PROCESS;
-        let has_cycle = counts.iter().any(|count| count.components > 0);
-        let pure = if has_cycle && self.expected.ww_deps {
-            Census { mask: pure_mask, ..census }.take(pure_edges, self.threads)
-        } else {
-            vec![Count::default(); types.len()]
-        };
-        for ((row, count), pure) in types.into_iter().zip(counts).zip(pure) {
+        let parts_max = self.expected.cases_max(8);
+        let census = Census { timeline, windows: &windows, realtime: &realtime, parts_max };
+        let judged = rows(|rw| rw == Rw::None);
+        let views = [
+            View { mask: WW | WR | RT | PROCESS, types: judged.clone(), narrows: false },
+            // A cycle that needs no write-write edge is no mere interleaving of writes.
+            View { mask: WR | RT | PROCESS, types: judged.clone(), narrows: true },
+            View { mask: WW | WR | RW, types: rows(|rw| rw != Rw::None), narrows: false },
+        ];
+        let counts = census.take(edges, &views, self.threads);
+        let [judged, mut pure, told]: [Vec<Count>; 3] =
+            counts.try_into().expect("there is one result for each view");
+        if !self.expected.ww_deps {
+            pure.fill(Count::default());
+        }
+        for ((row, count), pure) in views[0].types.iter().zip(judged).zip(pure) {
             self.report(row, count, pure);
+        }
+        for (row, count) in views[2].types.iter().zip(told) {
+            self.report(row, count, Count::default());
         }
         any || self.has_realtime_order()
     }
 
-    /// The graph with anti-dependencies.
-    fn tell(&mut self, backward: &Backward) {
-        let types = rows(|rw| rw != Rw::None);
-        let windows = backward.windows();
-        let kinds = [Dependency::Ww, Dependency::Wr, Dependency::Rw];
-        let (edges, _) = self.edges(&windows, &kinds);
-        let census = Census {
-            timeline: &self.analysis.timeline,
-            windows: &windows,
-            types: &types,
-            mask: WW | WR | RW,
-            realtime: &|_| false,
-            parts_max: self.parts_max(),
-        };
-        let counts = census.take(edges, self.threads);
-        for (row, count) in types.into_iter().zip(counts) {
-            self.report(row, count, Count::default());
-        }
-    }
-
-    fn parts_max(&self) -> usize {
-        self.expected.cases_max(8)
-    }
-
-    /// The edges of some kinds inside each group of windows, and whether there is any anywhere.
-    fn edges(
-        &self,
-        windows: &crate::checker::graph::Windows,
-        kinds: &[Dependency],
-    ) -> (Vec<Vec<RawEdge>>, bool) {
+    /// The edges inside each group of windows, and whether there is any anywhere that is not an
+    /// anti-dependency.
+    fn edges(&self, windows: &Windows) -> (Vec<EdgeList>, bool) {
         let Analysis { gathered, keys, committed, timeline, .. } = self.analysis;
         let examination = Examination { gathered, committed, timeline };
         let shards = windows.shards().len();
-        let start = || (vec![Vec::<RawEdge>::new(); shards], false);
-        let parts = fold(self.threads, keys.len(), start, |(of_shard, any), key| {
-            let of_key = &keys[key];
-            let ww = self.expected.ww_deps;
-            edges::of_key(&examination, key, &of_key.values, &of_key.order, ww, |edge| {
-                if !kinds.contains(&edge.dependency) {
-                    return;
-                }
-                *any = true;
+        let start = || (vec![EdgeList::default(); shards], false, Vec::new());
+        let parts = fold(self.threads, keys.len(), start, |(of_shard, any, numbers), key| {
+            let Key { values, order } = &keys[key];
+            let drawing = Drawing { examination: &examination, values, order };
+            let mut draw = |edge: Edge| {
+                *any |= edge.dependency != Dependency::Rw;
                 let (from, to) = (timeline.node(edge.from), timeline.node(edge.to));
                 if let Some(shard) = windows.shard(from, to) {
                     of_shard[shard].push((from, to, kind(edge.dependency)));
                 }
-            });
+            };
+            if self.expected.ww_deps {
+                drawing.writes(&mut draw);
+            }
+            for runs in gathered.polls(key) {
+                super::number(values, runs, numbers);
+                drawing.polls(runs[0].row, numbers, &mut draw);
+            }
         });
-        let mut parts = parts.into_iter();
-        let (mut edges, mut any) = parts.next().unwrap_or_default();
-        for (of_shard, more) in parts {
+        let mut edges = vec![EdgeList::default(); shards];
+        let mut any = false;
+        for (of_shard, more, _) in parts {
             any |= more;
             for (mine, theirs) in edges.iter_mut().zip(of_shard) {
-                mine.extend(theirs);
+                mine.append(theirs);
             }
         }
         (edges, any)
@@ -158,11 +132,7 @@ impl Search<'_, '_> {
 
     /// Edges from what a process did to what it did next, where the invocation of the latter is
     /// not known.
-    fn add_process_order(
-        &self,
-        windows: &crate::checker::graph::Windows,
-        edges: &mut [Vec<RawEdge>],
-    ) {
+    fn add_process_order(&self, windows: &Windows, edges: &mut [EdgeList]) {
         let history = self.analysis.history;
         let timeline = &self.analysis.timeline;
         let mut before: Vec<Option<u32>> = vec![None; history.process_count()];

@@ -10,10 +10,10 @@
 //!
 //! No edge leads from an operation to itself. Places without a known writer are passed over.
 
-use super::gather::{Fate, Gathered, NO_ROW};
+use super::Examination;
+use super::gather::{Fate, NO_ROW};
 use super::order::{NO_INDEX, Order};
 use super::values::Values;
-use super::{Examination, numbers};
 
 /// Why one operation depends on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,41 +31,43 @@ pub(super) struct Edge {
     pub(super) to: u32,
 }
 
-/// Calls `emit` with each edge of a key, some more than once.
-pub(super) fn of_key(
-    examination: &Examination<'_, '_>,
-    key: usize,
-    values: &Values,
-    order: &Order,
-    ww_deps: bool,
-    mut emit: impl FnMut(Edge),
-) {
-    let mut emit = |dependency, from, to| {
-        if from != to && from != NO_ROW && to != NO_ROW {
-            emit(Edge { dependency, from, to });
-        }
-    };
-    if ww_deps {
-        writes(values, order, &mut emit);
+/// One key whose edges are drawn.
+pub(super) struct Drawing<'a, 'h> {
+    pub(super) examination: &'a Examination<'a, 'h>,
+    pub(super) values: &'a Values,
+    pub(super) order: &'a Order,
+}
+
+impl Drawing<'_, '_> {
+    /// The edges between the key's writers.
+    pub(super) fn writes(&self, mut emit: impl FnMut(Edge)) {
+        writes(self.values, self.order, &mut |dependency, from, to| {
+            draw(dependency, from, to, &mut emit);
+        });
     }
-    let gathered: &Gathered<'_> = examination.gathered;
-    for runs in gathered.polls(key) {
-        let reader = runs[0].row;
-        let (mut last_writer, mut last_value) = (NO_ROW, None);
-        for value in numbers(values, runs) {
-            let writer = values.writer[value as usize];
+
+    /// The edges that one operation's polls give: the numbers of the values it got, in order.
+    pub(super) fn polls(&self, reader: u32, numbers: &[u32], mut emit: impl FnMut(Edge)) {
+        let mut last_writer = NO_ROW;
+        for &value in numbers {
+            let writer = self.values.writer[value as usize];
             if writer != last_writer {
-                emit(Dependency::Wr, writer, reader);
+                draw(Dependency::Wr, writer, reader, &mut emit);
                 last_writer = writer;
             }
-            last_value = Some(value);
         }
-        if gathered.rows.fate[reader as usize] == Fate::Ok
-            && let Some(writer) = last_value.and_then(|value| next_writer(values, order, value))
-            && examination.must_have_happened(writer)
+        let next = numbers.last().and_then(|&last| next_writer(self.values, self.order, last));
+        if self.examination.gathered.rows.fate[reader as usize] == Fate::Ok
+            && let Some(writer) = next.filter(|&w| self.examination.must_have_happened(w))
         {
-            emit(Dependency::Rw, reader, writer);
+            draw(Dependency::Rw, reader, writer, &mut emit);
         }
+    }
+}
+
+fn draw(dependency: Dependency, from: u32, to: u32, emit: &mut impl FnMut(Edge)) {
+    if from != to && from != NO_ROW && to != NO_ROW {
+        emit(Edge { dependency, from, to });
     }
 }
 

@@ -45,6 +45,8 @@ pub(super) struct Rows {
     binds_before: Vec<u32>,
     /// The rows in which each process bound its consumer, in order.
     binds: Vec<Vec<u32>>,
+    /// The rows in which each process polled and succeeded, in order.
+    polls: Vec<Vec<u32>>,
     /// The keys that a rebalance took or gave while a row was under way.
     rebalanced: FxHashMap<u32, Vec<KeyId>>,
 }
@@ -64,6 +66,8 @@ struct Part<'h> {
     process: Vec<u32>,
     binds: Vec<(u32, u32)>,
     rebalanced: Vec<(u32, Vec<KeyId>)>,
+    polls: Vec<(u32, u32)>,
+    assigned: Vec<Vec<(u32, u32)>>,
     sent: Vec<Vec<Sent>>,
     polled: Vec<Vec<Polled<'h>>>,
 }
@@ -73,12 +77,16 @@ impl<'h> Gathered<'h> {
     pub(super) fn of(history: &'h History, threads: usize) -> Self {
         assert!(history.len() < NO_ROW as usize, "a history has fewer than 2^32 operations");
         let mut parts = stretches(threads, history.len(), |rows| Part::of(history, rows));
-        let mut rows = Rows { binds: vec![Vec::new(); history.process_count()], ..Rows::default() };
+        let of_processes = vec![Vec::new(); history.process_count()];
+        let mut rows = Rows { binds: of_processes.clone(), polls: of_processes, ..Rows::default() };
         for part in &mut parts {
             rows.fate.append(&mut part.fate);
             rows.process.append(&mut part.process);
             for (row, process) in part.binds.drain(..) {
                 rows.binds[process as usize].push(row);
+            }
+            for (row, process) in part.polls.drain(..) {
+                rows.polls[process as usize].push(row);
             }
             rows.rebalanced.extend(part.rebalanced.drain(..));
         }
@@ -94,6 +102,11 @@ impl<'h> Gathered<'h> {
     /// The runs polled of a key, one operation after the other.
     pub(super) fn polls(&self, key: usize) -> impl Iterator<Item = &[Polled<'h>]> {
         self.parts.iter().flat_map(move |p| p.polled[key].chunk_by(|a, b| a.row == b.row))
+    }
+
+    /// The rows in which a key was assigned, each with its process.
+    pub(super) fn assigned(&self, key: usize) -> impl Iterator<Item = (u32, u32)> {
+        self.parts.iter().flat_map(move |p| p.assigned[key].iter().copied())
     }
 
     /// How much there is to do for a key.
@@ -135,6 +148,31 @@ impl Rows {
         binds[from..to].iter().all(|&row| history.op(row as usize).bound_keys().contains(&key))
     }
 
+    /// How often a process has bound its consumer before a row or in it.
+    pub(super) fn binds_until(&self, process: u32, row: u32) -> u32 {
+        let binds = &self.binds[process as usize];
+        match self.binds_before.get(row as usize) {
+            // The row is one of the process.
+            Some(&before) => before + u32::from(binds.get(before as usize) == Some(&row)),
+            None => binds.len() as u32,
+        }
+    }
+
+    /// The rows between two in which a process bound its consumer.
+    pub(super) fn binds_between(&self, process: u32, after: u32, before: u32) -> &[u32] {
+        let binds = &self.binds[process as usize];
+        let from = binds.partition_point(|&row| row <= after);
+        let to = binds.partition_point(|&row| row < before);
+        &binds[from..to.max(from)]
+    }
+
+    /// The last row from one up to another in which a process polled and succeeded.
+    pub(super) fn last_poll(&self, process: u32, from: u32, before: u32) -> Option<u32> {
+        let polls = &self.polls[process as usize];
+        let place = polls.partition_point(|&row| row < before).checked_sub(1)?;
+        Some(polls[place]).filter(|&row| row >= from)
+    }
+
     /// Whether a rebalance touched a key while a row was under way.
     pub(super) fn is_rebalanced(&self, row: u32, key: KeyId) -> bool {
         !self.rebalanced.is_empty()
@@ -148,6 +186,7 @@ impl<'h> Part<'h> {
         let mut part = Self {
             fate: Vec::with_capacity(rows.len()),
             process: Vec::with_capacity(rows.len()),
+            assigned: vec![Vec::new(); keys],
             sent: vec![Vec::new(); keys],
             polled: vec![Vec::new(); keys],
             ..Self::default()
@@ -170,6 +209,11 @@ impl<'h> Part<'h> {
                 if op.kind() != EventType::Fail {
                     self.binds.push((row, process));
                 }
+                if op.kind() == EventType::Ok && *op.function() == Function::Assign {
+                    for key in op.bound_keys() {
+                        self.assigned[key.0 as usize].push((row, process));
+                    }
+                }
                 Fate::Other
             }
             _ => Fate::Other,
@@ -177,6 +221,9 @@ impl<'h> Part<'h> {
         self.fate.push(fate);
         if fate == Fate::Other {
             return;
+        }
+        if fate == Fate::Ok && *op.function() != Function::Send {
+            self.polls.push((row, process));
         }
         for mop in op.mops() {
             match mop {

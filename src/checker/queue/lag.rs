@@ -1,110 +1,180 @@
 //! How far behind was the poll that was furthest behind?
 //!
 //! For each poll that succeeded and each key its process holds: the time from when the log is
-//! known to have held more than the process had read, until the poll was invoked.
+//! known to have held more than the process had read, until the poll was invoked. A process holds
+//! the keys it assigned, from before the first offset, and those it has polled or sent to; a
+//! subscription lets go of all.
+//!
+//! As long as a process stays where it is in a key, its lag only grows; so only its last poll
+//! before it moves needs a look, and the whole costs no more than the records.
 //!
 //! Never: makes a history invalid.
 
-use rustc_hash::FxHashMap;
-
-use super::Analysis;
+use super::gather::{Fate, Gathered};
 use crate::checker::explain::{key_json, process_json};
-use crate::checker::graph::timeline::is_vertex;
 use crate::checker::verdict::Lag;
-use crate::history::columns::Op;
-use crate::history::{EventType, Function, KeyId, MopRef};
+use crate::history::columns::ProcessId;
+use crate::history::{EventType, Function, History, KeyId};
 
-/// When the log of a key was first known to reach an offset: offsets that set a new record, each
-/// with the time at which it did.
-#[derive(Debug, Default)]
-struct Growth(Vec<(i64, u64)>);
+/// The end of a history.
+const END: u32 = u32::MAX;
 
-impl Growth {
-    fn grow(&mut self, offset: i64, time: u64) {
-        if self.0.last().is_none_or(|&(highest, _)| offset > highest) {
-            self.0.push((offset, time));
-        }
-    }
-
-    /// When the log was known to reach an offset.
-    fn reached(&self, offset: i64) -> Option<u64> {
-        let place = self.0.partition_point(|&(highest, _)| highest < offset);
-        self.0.get(place).map(|&(_, time)| time)
-    }
+/// Where a process is in the key at hand, and since which row.
+#[derive(Debug, Clone, Copy)]
+struct Held {
+    key: u32,
+    offset: i64,
+    since: u32,
+    /// How often the process had bound its consumer by then.
+    binds: u32,
 }
 
-/// The worst lag of a history.
-pub(super) fn worst(analysis: &Analysis<'_>, _threads: usize) -> Option<Lag> {
-    let history = analysis.history;
-    let mut growth: Vec<Growth> = (0..history.key_count()).map(|_| Growth::default()).collect();
-    let mut offsets: Vec<(KeyId, i64)> = Vec::new();
-    for op in history.ops().filter(|op| op.complete_index().is_some()) {
-        reached(&op, &mut offsets);
-        for &(key, offset) in &offsets {
-            growth[key.0 as usize].grow(offset, op.complete_ns());
-        }
-    }
-    let mut worst: Option<(u64, u64, u32, KeyId)> = None;
-    let mut held: FxHashMap<u32, FxHashMap<KeyId, i64>> = FxHashMap::default();
-    for op in history.ops().filter(|op| op.is_client() && op.kind() == EventType::Ok) {
-        let holds = held.entry(op.process().0).or_default();
-        match op.function() {
-            Function::Assign => {
-                let bound = op.bound_keys();
-                let before = std::mem::take(holds);
-                let kept = |key: &KeyId| before.get(key).copied().unwrap_or(-1);
-                *holds = bound.iter().map(|key| (*key, kept(key))).collect();
-            }
-            Function::Subscribe => holds.clear(),
-            Function::Poll | Function::Txn => {
-                reached(&op, &mut offsets);
-                for &(key, offset) in &offsets {
-                    let known = holds.entry(key).or_insert(offset);
-                    *known = offset.max(*known);
-                }
-                for (&key, &offset) in holds.iter() {
-                    let next = offset.checked_add(1);
-                    let since = next.and_then(|next| growth[key.0 as usize].reached(next));
-                    let lag = since.map_or(0, |since| op.invoke_ns().saturating_sub(since));
-                    let found = (lag, op.invoke_ns(), op.process().0, key);
-                    // The first of equals, so that the order of a map does not matter.
-                    let is_worse = worst.is_none_or(|w| {
-                        lag > w.0 || (lag == w.0 && (found.1, found.2, found.3) < (w.1, w.2, w.3))
-                    });
-                    if is_worse {
-                        worst = Some(found);
-                    }
-                }
-            }
-            _ => {}
-        }
-    }
-    let (lag, time, process, key) = worst?;
-    let process = history.process(crate::history::columns::ProcessId(process));
-    Some(Lag { time, process: process_json(process), key: key_json(history, key), lag })
+/// A lag, so that the worst is the greatest; of equals the first.
+type Worst = (u64, std::cmp::Reverse<(u64, u32, u32)>);
+
+/// The search for the worst lag, one of these a thread.
+#[derive(Debug)]
+pub(super) struct LagSearch {
+    held: Vec<Held>,
+    touched: Vec<u32>,
+    /// Offsets that set a new record in the key at hand, each with the time it was known.
+    growth: Vec<(i64, u64)>,
+    worst: Option<Worst>,
 }
 
-/// The highest offset an operation sent to or polled from each key.
-fn reached(op: &Op<'_>, offsets: &mut Vec<(KeyId, i64)>) {
-    offsets.clear();
-    if !is_vertex(op) || op.kind() == EventType::Fail {
-        return;
+/// What one operation shows of a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Shown {
+    Bound(u32),
+    Reached(i64),
+}
+
+impl LagSearch {
+    pub(super) fn new(processes: usize) -> Self {
+        let nowhere = Held { key: END, offset: 0, since: 0, binds: 0 };
+        Self {
+            held: vec![nowhere; processes],
+            touched: Vec::new(),
+            growth: Vec::new(),
+            worst: None,
+        }
     }
-    let mut take =
-        |key: KeyId, offset: i64| match offsets.iter_mut().find(|(known, _)| *known == key) {
-            Some((_, highest)) => *highest = offset.max(*highest),
-            None => offsets.push((key, offset)),
+
+    pub(super) fn merge(&mut self, other: &Self) {
+        self.worst = self.worst.max(other.worst);
+    }
+
+    /// What was found.
+    pub(super) fn finish(&self, history: &History) -> Option<Lag> {
+        let (lag, std::cmp::Reverse((time, process, key))) = self.worst?;
+        let process = process_json(history.process(ProcessId(process)));
+        Some(Lag { time, process, key: key_json(history, KeyId(key)), lag })
+    }
+
+    /// Goes through one key. `polled` has the highest offset that each operation polled of it.
+    pub(super) fn key(&mut self, gathered: &Gathered<'_>, key: u32, polled: &[(u32, i64)]) {
+        self.growth.clear();
+        self.touched.clear();
+        let mut shown: Vec<(u32, Shown)> = Vec::with_capacity(polled.len());
+        shown.extend(polled.iter().map(|&(row, offset)| (row, Shown::Reached(offset))));
+        for sends in gathered.sends(key as usize) {
+            let highest = sends.iter().filter_map(|sent| sent.offset).max();
+            shown.extend(highest.map(|offset| (sends[0].row, Shown::Reached(offset.max(0)))));
+        }
+        let bound = gathered.assigned(key as usize);
+        shown.extend(bound.map(|(row, process)| (row, Shown::Bound(process))));
+        // Three sorted stretches, which a stable sort only merges.
+        shown.sort();
+        for (row, what) in shown {
+            match what {
+                Shown::Bound(process) => self.bind(gathered, key, row, process),
+                Shown::Reached(offset) => self.reach(gathered, key, row, offset),
+            }
+        }
+        for process in std::mem::take(&mut self.touched) {
+            self.settle(gathered, key, process, END);
+            if let Some(held) = self.held(key, process) {
+                self.judge(gathered, process, held, END);
+            }
+        }
+    }
+
+    fn held(&self, key: u32, process: u32) -> Option<Held> {
+        Some(self.held[process as usize]).filter(|held| held.key == key)
+    }
+
+    fn hold(&mut self, process: u32, held: Held) {
+        self.held[process as usize] = held;
+        self.touched.push(process);
+    }
+
+    fn bind(&mut self, gathered: &Gathered<'_>, key: u32, row: u32, process: u32) {
+        self.settle(gathered, key, process, row);
+        if self.held(key, process).is_none() {
+            let binds = gathered.rows.binds_until(process, row);
+            self.hold(process, Held { key, offset: -1, since: row, binds });
+        }
+    }
+
+    fn reach(&mut self, gathered: &Gathered<'_>, key: u32, row: u32, offset: i64) {
+        let fate = gathered.rows.fate[row as usize];
+        let op = gathered.history.op(row as usize);
+        if fate == Fate::Fail || op.complete_index().is_none() {
+            return;
+        }
+        if self.growth.last().is_none_or(|&(highest, _)| offset > highest) {
+            self.growth.push((offset, op.complete_ns()));
+        }
+        if fate != Fate::Ok || *op.function() == Function::Send {
+            return;
+        }
+        let process = op.process().0;
+        self.settle(gathered, key, process, row);
+        let binds = gathered.rows.binds_until(process, row);
+        match self.held(key, process) {
+            Some(held) if held.offset >= offset => {}
+            Some(held) => {
+                self.judge(gathered, process, held, row);
+                self.held[process as usize] = Held { key, offset, since: row, binds };
+            }
+            None => self.hold(process, Held { key, offset, since: row, binds }),
+        }
+    }
+
+    /// Lets go of a key if a binding before `row` did.
+    fn settle(&mut self, gathered: &Gathered<'_>, key: u32, process: u32, row: u32) {
+        let Some(held) = self.held(key, process) else { return };
+        if gathered.rows.binds_until(process, row) == held.binds {
+            return;
+        }
+        let history = gathered.history;
+        let lets_go = |&&bind: &&u32| {
+            let op = history.op(bind as usize);
+            let keeps = *op.function() == Function::Assign && op.bound_keys().contains(&KeyId(key));
+            op.kind() == EventType::Ok && !keeps
         };
-    for mop in op.mops() {
-        match mop {
-            MopRef::Send { key, offset: Some(offset), .. } => take(key, offset.max(0)),
-            MopRef::Poll(poll) => {
-                for run in poll.runs() {
-                    let highest = run.records().filter_map(|(offset, _)| offset).max();
-                    take(run.key, highest.unwrap_or(-1));
-                }
-            }
-            _ => {}
+        let mut binds = gathered.rows.binds_between(process, held.since, row).iter();
+        if let Some(&bind) = binds.find(lets_go) {
+            self.judge(gathered, process, held, bind);
+            self.held[process as usize].key = END;
         }
+    }
+
+    /// Looks at the last poll of a process from when it came to a place until it left it.
+    fn judge(&mut self, gathered: &Gathered<'_>, process: u32, held: Held, until: u32) {
+        let Some(next) = held.offset.checked_add(1) else { return };
+        // The process is not far behind in general, so look from the end.
+        let newer = self.growth.iter().rev().take_while(|&&(highest, _)| highest >= next);
+        let Some(&(_, known)) = newer.last() else { return };
+        let now = until.min(gathered.history.len() as u32 - 1);
+        let longest = gathered.history.op(now as usize).complete_ns().saturating_sub(known);
+        if until != END && self.worst.is_some_and(|(worst, _)| longest < worst) {
+            return;
+        }
+        let Some(row) = gathered.rows.last_poll(process, held.since, until) else { return };
+        let invoked = gathered.history.op(row as usize).invoke_ns();
+        let lag = invoked.saturating_sub(known);
+        let found = (lag, std::cmp::Reverse((invoked, process, held.key)));
+        self.worst = self.worst.max(Some(found));
     }
 }

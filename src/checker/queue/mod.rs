@@ -23,7 +23,9 @@ mod values;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use self::edges::{Drawing, Edge};
 use self::gather::{Fate, Gathered, Polled};
+use self::lag::LagSearch;
 use self::order::Order;
 use self::sequence::{Positions, Sequence};
 use self::tally::{Kind, Tallies};
@@ -62,31 +64,26 @@ struct Analysis<'h> {
 
 /// Judges a queue history.
 pub(super) fn check(history: &History, expected: &Expectation, threads: usize) -> Outcome {
-    let (analysis, mut tallies, backward) = analyse(history, expected, threads);
+    let (analysis, mut total) = analyse(history, expected, threads);
+    let tallies = &mut total.tallies;
     let mut observations = Vec::new();
     let mut anomalies = beyond::find(&analysis, expected, &tallies.of(Kind::LostWrite).hits);
-    anomalies.extend(cases::of(&analysis, expected, &mut tallies));
-    let cycles = cycles::find(&analysis, expected, threads, backward);
+    anomalies.extend(cases::of(&analysis, expected, tallies));
+    let cycles = cycles::find(&analysis, expected, threads, &total.backward);
     anomalies.extend(cycles.anomalies);
     observations.extend(cycles.observations);
     observations.extend(observe(&analysis));
     anomalies
         .retain(|name, _| find_anomaly(name).is_none_or(|row| row.is_judged_in(expected.world)));
-    let worst_realtime_lag = lag::worst(&analysis, threads);
+    let worst_realtime_lag = total.lag.finish(history);
     Outcome { anomalies, observations, worst_realtime_lag }
-}
-
-/// The edges that lead back in time, of those between sends and polls, and of all.
-struct Backwards {
-    sends_and_polls: Backward,
-    with_anti_dependencies: Backward,
 }
 
 fn analyse<'h>(
     history: &'h History,
     expected: &Expectation,
     threads: usize,
-) -> (Analysis<'h>, Tallies, Backwards) {
+) -> (Analysis<'h>, Examined) {
     let gathered = Gathered::of(history, threads);
     let mut by_weight: Vec<usize> = (0..history.key_count()).collect();
     by_weight.sort_by_key(|&key| std::cmp::Reverse(gathered.weight(key)));
@@ -117,19 +114,15 @@ fn analyse<'h>(
     let mut total = start();
     for part in examined {
         total.tallies.merge(part.tallies);
-        total.sends_and_polls.merge(part.sends_and_polls);
-        total.with_anti_dependencies.merge(part.with_anti_dependencies);
+        total.backward.merge(part.backward);
+        total.lag.merge(&part.lag);
         for (key, order) in part.orders {
             orders[key] = order;
         }
     }
     let keys =
         values.into_iter().zip(orders).map(|(values, order)| Key { values, order }).collect();
-    let backwards = Backwards {
-        sends_and_polls: total.sends_and_polls,
-        with_anti_dependencies: total.with_anti_dependencies,
-    };
-    (Analysis { history, gathered, keys, committed, timeline }, total.tallies, backwards)
+    (Analysis { history, gathered, keys, committed, timeline }, total)
 }
 
 /// Marks the undecided rows of which a value was read: all of each must have happened.
@@ -151,8 +144,11 @@ struct Examined {
     tallies: Tallies,
     positions: Positions,
     orders: Vec<(usize, Order)>,
-    sends_and_polls: Backward,
-    with_anti_dependencies: Backward,
+    backward: Backward,
+    lag: LagSearch,
+    /// The values at hand, kept for its memory.
+    numbers: Vec<u32>,
+    polled: Vec<(u32, i64)>,
 }
 
 impl Examined {
@@ -167,8 +163,10 @@ impl Examined {
             tallies: Tallies::new(max),
             positions: Positions::new(history.process_count()),
             orders: Vec::new(),
-            sends_and_polls: Backward::new(history.len()),
-            with_anti_dependencies: Backward::new(history.len()),
+            backward: Backward::new(history.len()),
+            lag: LagSearch::new(history.process_count()),
+            numbers: Vec::new(),
+            polled: Vec::new(),
         }
     }
 }
@@ -201,26 +199,48 @@ impl Examination<'_, '_> {
         for sends in gathered.sends(key) {
             sequence.sends(sends, &mut state.positions, &mut state.tallies);
         }
-        for runs in gathered.polls(key) {
-            sequence.polls(runs, &mut state.positions, &mut state.tallies);
-            let happened = |row| self.must_have_happened(row);
-            truth.read(runs[0].row, numbers(values, runs), happened, &mut state.tallies);
-        }
-        edges::of_key(self, key, values, &order, ww_deps, |edge| {
+        let drawing = Drawing { examination: self, values, order: &order };
+        let mut numbers = std::mem::take(&mut state.numbers);
+        let backward = &mut state.backward;
+        let mut draw = |edge: Edge| {
             let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
             if from > to {
-                if edge.dependency != edges::Dependency::Rw {
-                    state.sends_and_polls.add(from, to);
-                }
-                state.with_anti_dependencies.add(from, to);
+                backward.add(from, to);
             }
-        });
+        };
+        if ww_deps {
+            drawing.writes(&mut draw);
+        }
+        for runs in gathered.polls(key) {
+            let row = runs[0].row;
+            let highest = number(values, runs, &mut numbers);
+            state.polled.push((row, highest));
+            sequence.polls(row, &numbers, &mut state.positions, &mut state.tallies);
+            let happened = |row| self.must_have_happened(row);
+            truth.read(row, &numbers, happened, &mut state.tallies);
+            drawing.polls(row, &numbers, &mut draw);
+        }
+        state.numbers = numbers;
+        state.lag.key(gathered, key_id, &state.polled);
+        state.polled.clear();
         order
     }
 }
 
-fn numbers<'a>(values: &'a Values, runs: &'a [Polled<'_>]) -> impl Iterator<Item = u32> + 'a {
-    runs.iter().flat_map(|polled| polled.run.records()).map(|(_, value)| values.number(value))
+/// The numbers of the values that one operation polled, in order; and the highest offset among
+/// them, -1 if none is known.
+fn number(values: &Values, runs: &[Polled<'_>], numbers: &mut Vec<u32>) -> i64 {
+    numbers.clear();
+    let mut highest = -1;
+    for polled in runs {
+        let records = polled.run.records();
+        numbers.reserve(records.len());
+        records.for_each(|(offset, value)| {
+            numbers.push(values.number(value));
+            highest = offset.unwrap_or(-1).max(highest);
+        });
+    }
+    highest
 }
 
 /// Oddities that bear on the verdict.

@@ -8,7 +8,7 @@
 //! Not checked: external send skips; keys that a rebalance touched while an operation was under
 //! way (inside that operation).
 
-use super::gather::{Fate, Gathered, NO_ROW, Polled, Sent};
+use super::gather::{Fate, Gathered, NO_ROW, Sent};
 use super::order::{NO_INDEX, Order};
 use super::tally::{Hit, Kind, Tallies};
 use super::values::Values;
@@ -46,30 +46,19 @@ pub(super) struct Sequence<'a, 'h> {
 }
 
 impl Sequence<'_, '_> {
-    /// Examines one operation's polls.
-    pub(super) fn polls(&self, runs: &[Polled<'_>], at: &mut Positions, found: &mut Tallies) {
+    /// Examines one operation's polls: the numbers of the values it got, in order.
+    pub(super) fn polls(&self, row: u32, numbers: &[u32], at: &mut Positions, found: &mut Tallies) {
         let rows = &self.gathered.rows;
-        let row = runs[0].row;
         let last = &mut at.polled[rows.process[row as usize] as usize];
-        let mut indexes = runs
-            .iter()
-            .flat_map(|polled| polled.run.records())
-            .map(|(_, value)| self.order.index(self.values.number(value)));
-        let Some(first) = indexes.next() else {
-            // Nothing came, and yet the key is named: the process is somewhere unknown.
-            if rows.fate[row as usize] == Fate::Ok {
-                *last = Last { key: self.key, row, index: NO_INDEX };
-            }
-            return;
-        };
+        let mut indexes = numbers.iter().map(|&number| self.order.index(number));
+        let Some(first) = indexes.next() else { return };
         if let Some(from) = self.known(*last, row) {
             let hit = self.hit(row, last.row, from, first);
             self.judge(hit, Kind::PollSkip, Kind::NonmonotonicPoll, found);
         }
-        let exempt = rows.is_rebalanced(row, KeyId(self.key));
         let mut here = first;
         for next in indexes {
-            if next != here.wrapping_add(1) && !exempt {
+            if next != here.wrapping_add(1) && !rows.is_rebalanced(row, KeyId(self.key)) {
                 let hit = self.hit(row, NO_ROW, here, next);
                 self.judge(hit, Kind::IntPollSkip, Kind::IntNonmonotonicPoll, found);
             }

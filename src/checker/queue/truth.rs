@@ -129,14 +129,13 @@ impl Truth<'_, '_> {
     pub(super) fn read(
         &self,
         row: u32,
-        numbers: impl Iterator<Item = u32>,
+        numbers: &[u32],
         committed: impl Fn(u32) -> bool,
         found: &mut Tallies,
     ) {
         let ok = self.gathered.rows.fate[row as usize] == Fate::Ok;
-        let (mut own, mut last) = (false, None);
-        for value in numbers {
-            last = Some(value);
+        let mut own = false;
+        for &value in numbers {
             let writer = self.values.writer[value as usize];
             if ok && self.values.has(value, SENT_FAIL) {
                 found.push(Kind::G1a, Hit { earlier_row: writer, ..self.hit(0, row, value, 0) });
@@ -147,6 +146,7 @@ impl Truth<'_, '_> {
                 found.push(Kind::PrecommittedRead, self.hit(0, row, value, 0));
             }
         }
+        let last = numbers.last().copied();
         if let Some(value) = last.filter(|&value| ok && self.values.has(value, INTERMEDIATE)) {
             let writer = self.values.writer[value as usize];
             if writer != row && committed(writer) {
