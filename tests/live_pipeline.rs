@@ -137,7 +137,8 @@ async fn many_requests_in_flight_keep_their_order_and_their_offsets() {
                 .await;
         for (i, id) in sent {
             let report = producer.report(id);
-            assert_eq!((report.outcome, report.attempts.len()), (Outcome::Ok, 1), "{report:?}");
+            // A topic just made may have a leader that does not know it yet: tried again.
+            assert_eq!(report.outcome, Outcome::Ok, "{report:?}");
             let at = (i % 2, report.offset.unwrap().0, i.to_string());
             assert!(read.contains(&at), "{at:?}");
         }

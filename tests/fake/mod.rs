@@ -34,7 +34,7 @@ use tokio::task::JoinSet;
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub(crate) enum Step {
     /// It is served.
     Serve,
     /// It is answered with this code, and nothing is done.
@@ -87,7 +87,7 @@ impl State {
 
 /// The broker. Dropping it ends its connections.
 #[derive(Clone)]
-pub struct Fake {
+pub(crate) struct Fake {
     state: Arc<Mutex<State>>,
     grown: Arc<Notify>,
     tasks: Arc<Mutex<JoinSet<()>>>,
@@ -112,7 +112,7 @@ impl Connector for Fake {
 
 impl Fake {
     /// Starts it and connects a cluster to it.
-    pub async fn start(version: TransactionVersion) -> (Self, Cluster) {
+    pub(crate) async fn start(version: TransactionVersion) -> (Self, Cluster) {
         let fake =
             Self { state: Arc::default(), grown: Arc::default(), tasks: Arc::default(), version };
         let begun = tokio::time::Instant::now();
@@ -136,47 +136,47 @@ impl Fake {
     }
 
     /// What becomes of the next Produce requests.
-    pub fn script(&self, steps: &[Step]) {
+    pub(crate) fn script(&self, steps: &[Step]) {
         self.state().produces = steps.iter().copied().collect();
     }
 
     /// What becomes of the next EndTxn requests.
-    pub fn script_ends(&self, steps: &[Step]) {
+    pub(crate) fn script_ends(&self, steps: &[Step]) {
         self.state().ends = steps.iter().copied().collect();
     }
 
     /// What becomes of the next AddPartitionsToTxn requests.
-    pub fn script_adds(&self, steps: &[Step]) {
+    pub(crate) fn script_adds(&self, steps: &[Step]) {
         self.state().adds = steps.iter().copied().collect();
     }
 
     /// Whether connections may be opened; those that are open are closed.
-    pub fn accept(&self, accept: bool) {
+    pub(crate) fn accept(&self, accept: bool) {
         self.state().refuses = !accept;
         self.tasks.lock().unwrap().abort_all();
     }
 
     /// Connections so far.
-    pub fn connections(&self) -> usize {
+    pub(crate) fn connections(&self) -> usize {
         self.state().connections
     }
 
     /// The values of the log in order.
-    pub fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         let state = self.state();
         let values = state.log.iter().flat_map(|entry| entry.values.iter().map(String::as_str));
         values.collect::<Vec<_>>().join(" ")
     }
 
     /// Waits until the log is that.
-    pub async fn until_log(&self, log: &str) {
+    pub(crate) async fn until_log(&self, log: &str) {
         while self.log() != log {
             self.grown.notified().await;
         }
     }
 
     /// Base sequences of all batches that came.
-    pub fn sequences(&self) -> Vec<i32> {
+    pub(crate) fn sequences(&self) -> Vec<i32> {
         self.state().came.clone()
     }
 

@@ -1,5 +1,7 @@
 //! The partitions a consumer reads and where it stands in each.
 
+use std::collections::BTreeMap;
+
 use kafka_wire::ids::{LeaderEpoch, NodeId, Offset};
 use rustc_hash::FxHashMap;
 use uuid::Uuid;
@@ -102,9 +104,9 @@ impl Slots {
     /// Replaces the partitions, in the order given; returns those that are gone. One that stays
     /// keeps its slot where `start` is [`Start::Committed`].
     pub(super) fn replace(&mut self, partitions: &[TopicPartition], start: Start) -> Vec<Slot> {
-        let mut before: FxHashMap<_, _> =
+        let mut before: BTreeMap<TopicPartition, Slot> =
             self.all.drain(..).map(|slot| (slot.partition.clone(), slot)).collect();
-        let order: Vec<TopicPartition> = self.at.drain().map(|(tp, _)| tp).collect();
+        self.at.clear();
         for partition in partitions {
             if self.at.contains_key(partition) {
                 continue;
@@ -117,10 +119,7 @@ impl Slots {
             self.at.insert(partition.clone(), self.all.len());
             self.all.push(slot);
         }
-        let mut gone: Vec<Slot> =
-            order.into_iter().filter_map(|partition| before.remove(&partition)).collect();
-        gone.sort_by(|a, b| a.partition.cmp(&b.partition));
-        gone
+        before.into_values().collect()
     }
 }
 
