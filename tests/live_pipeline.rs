@@ -2,6 +2,7 @@
 //! names its addresses.
 
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "one partition reads as a list of one")]
 
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
