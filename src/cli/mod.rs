@@ -13,6 +13,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 mod broker;
 mod check;
+mod dissect;
 mod query;
 mod test;
 
@@ -81,6 +82,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Questions about a history: operations, what is around an offset, a key's order, any anomaly.
     Query(query::QueryArguments),
+    /// A capture as JSON lines, one exchange a line.
+    Dissect(dissect::DissectArguments),
     /// Start a broker and leave it running for others until Ctrl-C.
     Broker(broker::BrokerArguments),
 }
@@ -133,6 +136,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Test(arguments) => test::test(&arguments, manner),
         Command::Check(arguments) => check::check(&arguments, manner),
         Command::Query(arguments) => query::query(&arguments, manner),
+        Command::Dissect(arguments) => dissect::dissect(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };
     let exit = done.unwrap_or_else(|error| {

@@ -1,0 +1,411 @@
+//! Writes one JSON object a line for each exchange, in the order of the requests.
+//!
+//! A request's body is text by the time its response comes; the line is put together then, and
+//! held until those before it are written. Where headers are all that is asked for, nothing is
+//! kept of a request but its place, and nothing is allocated for a line.
+//!
+//! Never: reads a capture; holds more text than [`super::order::HELD_BYTES_MAX`] twice over.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+
+use kafka_wire::ApiKey;
+use kafka_wire::schema::{write_json_bytes, write_json_text};
+use rustc_hash::FxHashMap;
+
+use super::bodies::Bodies;
+use super::codes::Codes;
+use super::line::{Times, write_integer};
+use super::order::{HELD_BYTES_MAX, Order};
+use crate::history::tap::{Connection, Direction};
+use crate::history::wire::{
+    ConnectionFacts, ConnectionSummary, Exchange, ExchangeSink, Extent, Outcome, Protocol, Request,
+    RequestFacts, Response, Span, StreamTrouble, StreamTroubleKind, Unanswered,
+};
+
+/// Bytes of text that are written at a time.
+const WRITE_BYTES: usize = 64 * 1024;
+
+/// Which lines are wanted, and how much of them.
+#[derive(Debug, Clone, Default)]
+pub struct LineOptions {
+    /// Only these APIs, where there are any.
+    pub apis: Vec<ApiKey>,
+    /// Only exchanges with an error code in the response or with something wrong.
+    pub errors_only: bool,
+    /// No bodies.
+    pub headers: bool,
+    /// What there is of messages of which bytes are missing, too.
+    pub torn: bool,
+    /// Names of the files, where there are several.
+    pub files: Vec<String>,
+    /// Each line is written as soon as it is ready.
+    pub at_once: bool,
+}
+
+/// What is not in the lines.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct LineCounts {
+    /// Requests that are here in whole or, where asked for, in part.
+    pub requests: u64,
+    /// Lines written.
+    pub lines: u64,
+    /// Requests and responses of which bytes are missing.
+    pub torn: [u64; 2],
+    /// Responses whose request is not here.
+    pub responses_without_request: u64,
+    /// Tokens of SASL without a header.
+    pub sasl_tokens: u64,
+    /// Connections that speak TLS.
+    pub tls: u64,
+    /// Connections that speak something else.
+    pub other: u64,
+    /// Places where bytes are missing, and how many bytes.
+    pub gaps: [u64; 2],
+    /// Times that lines were written out of order, because too many were held.
+    pub out_of_order: u64,
+}
+
+/// The sink.
+#[derive(Debug)]
+pub struct Lines<W> {
+    out: W,
+    options: LineOptions,
+    files: Vec<String>,
+    connections: FxHashMap<Connection, String>,
+    order: Order,
+    bodies: Bodies,
+    codes: Codes,
+    times: Times,
+    /// Lines on their way out.
+    text: String,
+    /// Bytes of requests that wait for their responses.
+    waiting_bytes: usize,
+    counts: LineCounts,
+    failed: Option<io::Error>,
+    /// Troubles of streams, in words, where somebody listens.
+    on_trouble: Option<fn(&StreamTrouble)>,
+}
+
+/// What is kept of a request.
+#[derive(Debug)]
+pub struct Kept {
+    place: u64,
+    is_shown: bool,
+    body: String,
+    errors: Vec<String>,
+}
+
+impl<W: Write> Lines<W> {
+    /// Writes lines to `out`.
+    pub fn new(out: W, options: LineOptions) -> Self {
+        let files = options.files.iter().map(|name| json_text(name)).collect();
+        Self {
+            out,
+            options,
+            files,
+            connections: FxHashMap::default(),
+            order: Order::default(),
+            bodies: Bodies::default(),
+            codes: Codes::default(),
+            times: Times::default(),
+            text: String::new(),
+            waiting_bytes: 0,
+            counts: LineCounts::default(),
+            failed: None,
+            on_trouble: None,
+        }
+    }
+
+    /// Tells somebody of every trouble with a stream.
+    #[must_use]
+    pub fn telling(mut self, on_trouble: fn(&StreamTrouble)) -> Self {
+        self.on_trouble = Some(on_trouble);
+        self
+    }
+
+    /// Writes what is left and says what was not in the lines.
+    ///
+    /// # Errors
+    /// The first failure to write; a closed pipe is one.
+    pub fn finish(mut self) -> io::Result<LineCounts> {
+        self.order.give_up(&mut self.text);
+        self.write_out();
+        if self.failed.is_none() {
+            self.failed = self.out.flush().err();
+        }
+        self.failed.map_or(Ok(self.counts), Err)
+    }
+
+    fn is_wanted(&self, api_key: ApiKey) -> bool {
+        self.options.apis.is_empty() || self.options.apis.contains(&api_key)
+    }
+
+    fn write_out(&mut self) {
+        if self.failed.is_none() {
+            self.failed = self.out.write_all(self.text.as_bytes()).err();
+        }
+        self.text.clear();
+        // One huge line is no reason to hold its memory for ever.
+        self.text.shrink_to(2 * WRITE_BYTES);
+    }
+
+    fn write_out_if_full(&mut self) {
+        if self.text.len() >= WRITE_BYTES || self.options.at_once && !self.text.is_empty() {
+            self.write_out();
+        }
+    }
+
+    /// Too much is held: whatever is ready goes out now.
+    fn bound(&mut self) {
+        if self.order.is_full(self.waiting_bytes) {
+            self.order.give_up(&mut self.text);
+            self.counts.out_of_order = self.order.given_up();
+            self.write_out();
+        }
+    }
+
+    fn line(&mut self, out: &mut String, exchange: &Exchange<'_, Kept>) {
+        let start = out.len();
+        let Exchange { request, kept, outcome } = exchange;
+        self.head(out, request, kept.place);
+        self.frames(out, request, outcome);
+        let latency_ns = exchange.latency_ns().filter(|_| self.shown(outcome).is_some());
+        out.push_str(",\"latency_us\":");
+        match latency_ns {
+            // A quotient by a thousand fits.
+            Some(latency_ns) => write_integer(out, (latency_ns / 1_000) as i64),
+            None => out.push_str("null"),
+        }
+        out.push_str(",\"request\":");
+        out.push_str(if kept.body.is_empty() { "{}" } else { &kept.body });
+        out.push_str(",\"response\":");
+        let wrong = self.response(out, exchange);
+        if self.options.errors_only && !wrong {
+            return out.truncate(start);
+        }
+        out.push_str("}\n");
+        self.counts.lines += 1;
+    }
+
+    /// From the brace to the client id.
+    fn head(&mut self, out: &mut String, request: &RequestFacts, place: u64) {
+        out.push_str("{\"n\":");
+        // No capture has so many requests that the number would not fit.
+        write_integer(out, place as i64 + 1);
+        out.push_str(",\"time\":\"");
+        self.times.write(out, request.span.time_ns);
+        out.push_str("\",\"connection\":\"");
+        out.push_str(self.connections.get(&request.connection).map_or("", String::as_str));
+        out.push_str("\",\"api\":\"");
+        match request.api_key.name() {
+            Some(name) => out.push_str(name),
+            None => write!(out, "{}", request.api_key).expect("a String takes every write"),
+        }
+        out.push_str("\",\"api_key\":");
+        write_integer(out, request.api_key.0.into());
+        out.push_str(",\"api_version\":");
+        write_integer(out, request.api_version.into());
+        out.push_str(",\"correlation_id\":");
+        write_integer(out, request.correlation_id.0.into());
+        out.push_str(",\"client_id\":");
+        match &request.client_id {
+            Some(id) => write_json_bytes(out, id).expect("a String takes every write"),
+            None => out.push_str("null"),
+        }
+    }
+
+    /// The response, where it is one to show.
+    fn shown<'e, 'a>(&self, outcome: &'e Outcome<'a>) -> Option<&'e Response<'a>> {
+        match outcome {
+            Outcome::Answered(response)
+                if response.extent != Extent::Torn || self.options.torn =>
+            {
+                Some(response)
+            }
+            _ => None,
+        }
+    }
+
+    fn frames(&self, out: &mut String, request: &RequestFacts, outcome: &Outcome<'_>) {
+        let packets = [
+            Some(request.span.last_packet),
+            self.shown(outcome).map(|response| response.span.last_packet),
+        ];
+        out.push_str(",\"frames\":[");
+        for (index, packet) in packets.iter().flatten().enumerate() {
+            out.push_str(if index > 0 { "," } else { "" });
+            write_integer(out, packet.number as i64);
+        }
+        out.push(']');
+        if self.files.is_empty() {
+            return;
+        }
+        out.push_str(",\"files\":[");
+        for (index, packet) in packets.iter().flatten().enumerate() {
+            out.push_str(if index > 0 { "," } else { "" });
+            let name = self.files.get(packet.file as usize).map_or("null", String::as_str);
+            out.push_str(name);
+        }
+        out.push(']');
+    }
+
+    /// The response and the errors; whether something is wrong or refused.
+    fn response(&mut self, out: &mut String, exchange: &Exchange<'_, Kept>) -> bool {
+        let Exchange { request, kept, outcome } = exchange;
+        let mut errors = Vec::new();
+        let mut wrong = false;
+        match self.shown(outcome) {
+            None => out.push_str("null"),
+            Some(response) => {
+                if self.options.headers {
+                    out.push_str("{}");
+                    let error = response.header_error.as_ref();
+                    errors.extend(error.map(|error| format!("response header: {error}")));
+                } else {
+                    self.bodies.response(request, response, out, &mut errors);
+                }
+                if self.options.errors_only {
+                    let (key, version) = (request.api_key, request.api_version);
+                    self.codes.each(key, version, response.body(), |_| wrong = true);
+                }
+            }
+        }
+        match outcome {
+            Outcome::Answered(response) if self.shown(outcome).is_none() => {
+                let (here, all) = (response.frame.len(), response.span.bytes.saturating_sub(4));
+                errors.push(format!(
+                    "response: {here} of {all} bytes are here: the rest is missing from the capture"
+                ));
+            }
+            Outcome::Unanswered(Unanswered::Overtaken) => {
+                errors.push("response: not here, and a later request was answered".into());
+            }
+            Outcome::Unanswered(Unanswered::TooMany) => {
+                errors.push("response: not waited for, so many requests wait".into());
+            }
+            Outcome::Unanswered(Unanswered::Closed) => wrong = true,
+            _ => {}
+        }
+        out.push_str(",\"errors\":[");
+        let mut comma = "";
+        for error in kept.errors.iter().chain(&errors) {
+            out.push_str(comma);
+            write_json_text(out, error).expect("a String takes every write");
+            comma = ",";
+        }
+        out.push(']');
+        wrong || !comma.is_empty()
+    }
+
+    /// The body and the errors of a request.
+    fn keep(&mut self, request: &Request<'_>) -> (String, Vec<String>) {
+        let mut errors = Vec::new();
+        if self.options.headers {
+            let error = request.facts.header_error.as_ref();
+            errors.extend(error.map(|error| format!("request header: {error}")));
+            return (String::new(), errors);
+        }
+        let mut body = self.order.buffer();
+        self.bodies.request(request, &mut body, &mut errors);
+        self.waiting_bytes += body.len();
+        self.bound();
+        if self.waiting_bytes > HELD_BYTES_MAX {
+            self.waiting_bytes -= body.len();
+            errors.push(format!(
+                "request: not shown: requests of {HELD_BYTES_MAX} bytes of text wait for responses"
+            ));
+            body = String::new();
+        }
+        (body, errors)
+    }
+}
+
+impl<W: Write> ExchangeSink for Lines<W> {
+    type Kept = Kept;
+
+    fn connection(&mut self, facts: &ConnectionFacts) {
+        let ends = format!("{}-{}", facts.client, facts.broker);
+        self.connections.insert(facts.connection, ends);
+    }
+
+    fn frame_bytes_wanted(&mut self, direction: Direction, api_key: ApiKey, _: i16) -> usize {
+        let bodies = !self.options.headers
+            || self.options.errors_only && direction == Direction::Response;
+        if bodies && self.is_wanted(api_key) { usize::MAX } else { 0 }
+    }
+
+    fn request(&mut self, request: &Request<'_>) -> Kept {
+        let torn = request.facts.extent == Extent::Torn;
+        let is_shown = self.is_wanted(request.facts.api_key) && (!torn || self.options.torn);
+        self.counts.torn[0] += u64::from(torn);
+        self.counts.requests += u64::from(!torn || self.options.torn);
+        if !is_shown {
+            let place = if torn && !self.options.torn { 0 } else { self.order.skip() };
+            return Kept { place, is_shown, body: String::new(), errors: Vec::new() };
+        }
+        let place = self.order.begin();
+        let (body, errors) = self.keep(request);
+        Kept { place, is_shown, body, errors }
+    }
+
+    fn exchange(&mut self, mut exchange: Exchange<'_, Kept>) {
+        if let Outcome::Answered(response) = &exchange.outcome {
+            self.counts.torn[1] += u64::from(response.extent == Extent::Torn);
+        }
+        if !exchange.kept.is_shown {
+            return;
+        }
+        let place = exchange.kept.place;
+        let is_due = self.order.is_due(place);
+        let mut out =
+            if is_due { std::mem::take(&mut self.text) } else { self.order.buffer() };
+        self.line(&mut out, &exchange);
+        let body = std::mem::take(&mut exchange.kept.body);
+        self.waiting_bytes -= body.len();
+        self.order.recycle(body);
+        if is_due || out.is_empty() {
+            self.order.pass(place);
+        }
+        if is_due {
+            self.text = out;
+            self.order.drain(&mut self.text);
+        } else if out.is_empty() {
+            self.order.recycle(out);
+        } else {
+            self.order.hold(place, out);
+        }
+        self.bound();
+        self.write_out_if_full();
+    }
+
+    fn response_without_request(&mut self, _: Connection, response: &Response<'_>) {
+        self.counts.responses_without_request += u64::from(response.extent != Extent::Torn);
+    }
+
+    fn sasl_token(&mut self, _: Connection, _: Direction, _: &Span, _: &[u8]) {
+        self.counts.sasl_tokens += 1;
+    }
+
+    fn trouble(&mut self, trouble: &StreamTrouble) {
+        if let StreamTroubleKind::Gap { bytes } = trouble.kind {
+            self.counts.gaps[0] += 1;
+            self.counts.gaps[1] += bytes;
+        }
+        if let Some(tell) = self.on_trouble {
+            tell(trouble);
+        }
+    }
+
+    fn closed(&mut self, summary: &ConnectionSummary) {
+        self.connections.remove(&summary.facts.connection);
+        self.counts.tls += u64::from(summary.protocol == Protocol::Tls);
+        self.counts.other += u64::from(summary.protocol == Protocol::Other);
+    }
+}
+
+fn json_text(text: &str) -> String {
+    let mut out = String::new();
+    write_json_text(&mut out, text).expect("a String takes every write");
+    out
+}
