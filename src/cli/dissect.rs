@@ -51,8 +51,7 @@ pub(crate) struct DissectArguments {
 pub(crate) fn dissect(arguments: &DissectArguments, manner: Manner) -> anyhow::Result<Exit> {
     let apis = apis(&arguments.api)?;
     let sources = Sources::open(&arguments.files)?;
-    let options =
-        AssemblerOptions { ports: arguments.port.clone(), ..AssemblerOptions::default() };
+    let options = AssemblerOptions { ports: arguments.port.clone(), ..AssemblerOptions::default() };
     let summary = if arguments.stats {
         let totals = Totals::new(TotalsOptions { apis });
         let (totals, summary) = read_captures(sources.readers(), options, totals)?;

@@ -17,14 +17,12 @@ use super::bodies::Bodies;
 use super::codes::Codes;
 use super::line::{Times, write_integer};
 use super::order::{HELD_BYTES_MAX, Order};
+use super::window::Window;
 use crate::history::tap::{Connection, Direction};
 use crate::history::wire::{
     ConnectionFacts, ConnectionSummary, Exchange, ExchangeSink, Extent, Outcome, Protocol, Request,
     RequestFacts, Response, Span, StreamTrouble, StreamTroubleKind, Unanswered,
 };
-
-/// Bytes of text that are written at a time.
-const WRITE_BYTES: usize = 64 * 1024;
 
 /// Which lines are wanted, and how much of them.
 #[derive(Debug, Clone, Default)]
@@ -77,8 +75,7 @@ pub struct Lines<W> {
     bodies: Bodies,
     codes: Codes,
     times: Times,
-    /// Lines on their way out.
-    text: String,
+    window: Window,
     /// Bytes of requests that wait for their responses.
     waiting_bytes: usize,
     counts: LineCounts,
@@ -91,6 +88,7 @@ pub struct Lines<W> {
 #[derive(Debug)]
 pub struct Kept {
     place: u64,
+    key: u64,
     is_shown: bool,
     body: String,
     errors: Vec<String>,
@@ -109,7 +107,7 @@ impl<W: Write> Lines<W> {
             bodies: Bodies::default(),
             codes: Codes::default(),
             times: Times::default(),
-            text: String::new(),
+            window: Window::default(),
             waiting_bytes: 0,
             counts: LineCounts::default(),
             failed: None,
@@ -129,8 +127,8 @@ impl<W: Write> Lines<W> {
     /// # Errors
     /// The first failure to write; a closed pipe is one.
     pub fn finish(mut self) -> io::Result<LineCounts> {
-        self.order.give_up(&mut self.text);
-        self.write_out();
+        self.order.give_up(&mut self.window);
+        self.write_out(true);
         if self.failed.is_none() {
             self.failed = self.out.flush().err();
         }
@@ -141,34 +139,34 @@ impl<W: Write> Lines<W> {
         self.options.apis.is_empty() || self.options.apis.contains(&api_key)
     }
 
-    fn write_out(&mut self) {
-        if self.failed.is_none() {
-            self.failed = self.out.write_all(self.text.as_bytes()).err();
-        }
-        self.text.clear();
-        // One huge line is no reason to hold its memory for ever.
-        self.text.shrink_to(2 * WRITE_BYTES);
+    fn write_out(&mut self, all: bool) {
+        let Self { window, out, failed, .. } = self;
+        let write = |lines: &str| {
+            if failed.is_none() && !lines.is_empty() {
+                *failed = out.write_all(lines.as_bytes()).err();
+            }
+        };
+        if all { window.all(write) } else { window.first_half(write) }
     }
 
-    fn write_out_if_full(&mut self) {
-        if self.text.len() >= WRITE_BYTES || self.options.at_once && !self.text.is_empty() {
-            self.write_out();
-        }
-    }
-
-    /// Too much is held: whatever is ready goes out now.
+    /// Where so much is held that it must go on, it does.
     fn bound(&mut self) {
         if self.order.is_full(self.waiting_bytes) {
-            self.order.give_up(&mut self.text);
+            self.order.give_up(&mut self.window);
             self.counts.out_of_order = self.order.given_up();
-            self.write_out();
+        }
+        if self.options.at_once {
+            self.write_out(true);
+        } else if self.window.is_full() {
+            self.write_out(false);
         }
     }
 
+    /// Appends a line without its number, or nothing where it is not wanted.
     fn line(&mut self, out: &mut String, exchange: &Exchange<'_, Kept>) {
         let start = out.len();
         let Exchange { request, kept, outcome } = exchange;
-        self.head(out, request, kept.place);
+        self.head(out, request);
         self.frames(out, request, outcome);
         let latency_ns = exchange.latency_ns().filter(|_| self.shown(outcome).is_some());
         out.push_str(",\"latency_us\":");
@@ -188,11 +186,8 @@ impl<W: Write> Lines<W> {
         self.counts.lines += 1;
     }
 
-    /// From the brace to the client id.
-    fn head(&mut self, out: &mut String, request: &RequestFacts, place: u64) {
-        out.push_str("{\"n\":");
-        // No capture has so many requests that the number would not fit.
-        write_integer(out, place as i64 + 1);
+    /// From the time to the client id.
+    fn head(&mut self, out: &mut String, request: &RequestFacts) {
         out.push_str(",\"time\":\"");
         self.times.write(out, request.span.time_ns);
         out.push_str("\",\"connection\":\"");
@@ -218,9 +213,7 @@ impl<W: Write> Lines<W> {
     /// The response, where it is one to show.
     fn shown<'e, 'a>(&self, outcome: &'e Outcome<'a>) -> Option<&'e Response<'a>> {
         match outcome {
-            Outcome::Answered(response)
-                if response.extent != Extent::Torn || self.options.torn =>
-            {
+            Outcome::Answered(response) if response.extent != Extent::Torn || self.options.torn => {
                 Some(response)
             }
             _ => None,
@@ -330,23 +323,30 @@ impl<W: Write> ExchangeSink for Lines<W> {
     }
 
     fn frame_bytes_wanted(&mut self, direction: Direction, api_key: ApiKey, _: i16) -> usize {
-        let bodies = !self.options.headers
-            || self.options.errors_only && direction == Direction::Response;
+        let bodies =
+            !self.options.headers || self.options.errors_only && direction == Direction::Response;
         if bodies && self.is_wanted(api_key) { usize::MAX } else { 0 }
     }
 
     fn request(&mut self, request: &Request<'_>) -> Kept {
+        let span = &request.facts.span;
+        // Packets of several files are in the order of their times.
+        let key = if self.files.is_empty() { span.last_packet.number } else { span.time_ns };
         let torn = request.facts.extent == Extent::Torn;
-        let is_shown = self.is_wanted(request.facts.api_key) && (!torn || self.options.torn);
+        let counts = !torn || self.options.torn;
+        let is_shown = counts && self.is_wanted(request.facts.api_key);
         self.counts.torn[0] += u64::from(torn);
-        self.counts.requests += u64::from(!torn || self.options.torn);
+        self.counts.requests += u64::from(counts);
         if !is_shown {
-            let place = if torn && !self.options.torn { 0 } else { self.order.skip() };
-            return Kept { place, is_shown, body: String::new(), errors: Vec::new() };
+            if counts {
+                self.order.skip(key, &mut self.window);
+                self.bound();
+            }
+            return Kept { place: 0, key, is_shown, body: String::new(), errors: Vec::new() };
         }
-        let place = self.order.begin();
+        let place = self.order.begin(key);
         let (body, errors) = self.keep(request);
-        Kept { place, is_shown, body, errors }
+        Kept { place, key, is_shown, body, errors }
     }
 
     fn exchange(&mut self, mut exchange: Exchange<'_, Kept>) {
@@ -356,27 +356,22 @@ impl<W: Write> ExchangeSink for Lines<W> {
         if !exchange.kept.is_shown {
             return;
         }
-        let place = exchange.kept.place;
+        let Kept { place, key, .. } = exchange.kept;
         let is_due = self.order.is_due(place);
-        let mut out =
-            if is_due { std::mem::take(&mut self.text) } else { self.order.buffer() };
+        let mut out = if is_due { std::mem::take(self.window.text()) } else { self.order.buffer() };
         self.line(&mut out, &exchange);
         let body = std::mem::take(&mut exchange.kept.body);
         self.waiting_bytes -= body.len();
         self.order.recycle(body);
-        if is_due || out.is_empty() {
-            self.order.pass(place);
-        }
         if is_due {
-            self.text = out;
-            self.order.drain(&mut self.text);
-        } else if out.is_empty() {
-            self.order.recycle(out);
+            *self.window.text() = out;
+            self.window.push(key);
+            self.order.gone(place);
+            self.order.drain(&mut self.window);
         } else {
             self.order.hold(place, out);
         }
         self.bound();
-        self.write_out_if_full();
     }
 
     fn response_without_request(&mut self, _: Connection, response: &Response<'_>) {

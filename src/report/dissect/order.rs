@@ -1,12 +1,14 @@
 //! Lines that are ready before it is their turn, held back until it is.
 //!
-//! Requests take places in their order; a line is written once all before it are. So that one
+//! Requests take places in their order; a line goes on once all before it have. So that one
 //! request without an answer cannot hold back a whole capture, what is held is bounded: beyond
-//! that, everything ready is written, and whoever still waits is written whenever it is ready.
+//! that, everything ready goes on, and whoever still waits does whenever it is ready.
 //!
 //! Never: writes; looks into a line.
 
 use std::collections::VecDeque;
+
+use super::window::Window;
 
 /// Bytes of lines that are held back.
 pub const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
@@ -32,7 +34,8 @@ enum Place {
 pub struct Order {
     /// The number of the first place.
     first: u64,
-    places: VecDeque<Place>,
+    /// Each with its key for [`Window`].
+    places: VecDeque<(u64, Place)>,
     held_bytes: usize,
     buffers: Vec<String>,
     /// Times the order was given up.
@@ -41,27 +44,31 @@ pub struct Order {
 
 impl Order {
     /// Takes the next place; its number, from 0.
-    pub fn begin(&mut self) -> u64 {
-        self.places.push_back(Place::Waiting);
+    pub fn begin(&mut self, key: u64) -> u64 {
+        self.places.push_back((key, Place::Waiting));
         self.first + self.places.len() as u64 - 1
     }
 
     /// Takes the next place for a line that never comes.
-    pub fn skip(&mut self) -> u64 {
-        let number = self.begin();
-        self.pass(number);
-        number
+    pub fn skip(&mut self, key: u64, window: &mut Window) {
+        if self.places.is_empty() {
+            self.first += 1;
+            return window.push(key);
+        }
+        self.places.push_back((key, Place::Passed));
     }
 
-    /// Whether a line may be written now: all before it are, or the order was given up.
+    /// Whether a line may go on now: all before it have, or the order was given up.
     #[must_use]
     pub fn is_due(&self, number: u64) -> bool {
         number <= self.first
     }
 
-    /// A line was written, or is none: its place is free.
-    pub fn pass(&mut self, number: u64) {
-        self.put(number, Place::Passed);
+    /// A line that is due went on: its place is gone.
+    pub fn gone(&mut self, number: u64) {
+        if number == self.first && self.places.pop_front().is_some() {
+            self.first += 1;
+        }
     }
 
     /// Holds a line until it is due.
@@ -72,18 +79,17 @@ impl Order {
 
     fn put(&mut self, number: u64, place: Place) {
         let index = number.checked_sub(self.first).and_then(|index| usize::try_from(index).ok());
-        if let Some(taken) = index.and_then(|index| self.places.get_mut(index)) {
+        if let Some((_, taken)) = index.and_then(|index| self.places.get_mut(index)) {
             *taken = place;
         }
     }
 
-    /// Appends the lines that are due now.
-    pub fn drain(&mut self, out: &mut String) {
-        while let Some(Place::Passed | Place::Ready(_)) = self.places.front() {
-            if let Some(Place::Ready(line)) = self.places.pop_front() {
-                self.append(out, line);
+    /// Hands on the lines that are due now.
+    pub fn drain(&mut self, window: &mut Window) {
+        while let Some((_, Place::Passed | Place::Ready(_))) = self.places.front() {
+            if let Some((key, place)) = self.places.pop_front() {
+                self.hand_on(key, place, window);
             }
-            self.first += 1;
         }
     }
 
@@ -93,14 +99,25 @@ impl Order {
         self.held_bytes + waiting_bytes > HELD_BYTES_MAX || self.places.len() > PLACES_MAX
     }
 
-    /// Appends everything that is ready; whoever still waits is due at any time from now on.
-    pub fn give_up(&mut self, out: &mut String) {
-        let waited = self.places.iter().any(|place| matches!(place, Place::Ready(_)));
-        self.given_up += u64::from(waited);
-        for place in std::mem::take(&mut self.places) {
-            self.first += 1;
-            if let Place::Ready(line) = place {
-                self.append(out, line);
+    /// Hands on everything that is ready; whoever still waits is due at any time from now on.
+    pub fn give_up(&mut self, window: &mut Window) {
+        let is_ready = |(_, place): &(u64, Place)| matches!(place, Place::Ready(_));
+        self.given_up += u64::from(self.places.iter().any(is_ready));
+        for (key, place) in std::mem::take(&mut self.places) {
+            self.hand_on(key, place, window);
+        }
+    }
+
+    fn hand_on(&mut self, key: u64, place: Place, window: &mut Window) {
+        self.first += 1;
+        match place {
+            Place::Waiting => {}
+            Place::Passed => window.push(key),
+            Place::Ready(line) => {
+                self.held_bytes -= line.len();
+                window.text().push_str(&line);
+                window.push(key);
+                self.recycle(line);
             }
         }
     }
@@ -109,12 +126,6 @@ impl Order {
     #[must_use]
     pub fn given_up(&self) -> u64 {
         self.given_up
-    }
-
-    fn append(&mut self, out: &mut String, line: String) {
-        self.held_bytes -= line.len();
-        out.push_str(&line);
-        self.recycle(line);
     }
 
     /// An empty buffer for a line.
@@ -136,53 +147,63 @@ impl Order {
 mod tests {
     use super::*;
 
-    /// Finishes places in the order given; what was written after each.
-    fn check(places: u64, finished: &[u64], expected: &[&str]) {
-        let mut order = Order::default();
-        for number in 0..places {
-            assert_eq!(order.begin(), number);
-        }
+    fn written(window: &mut Window) -> String {
         let mut out = String::new();
+        window.all(|lines| out.push_str(lines));
+        out.replace("{\"n\":", " ")
+    }
+
+    /// Finishes places in the order given; what went on after each.
+    fn check(places: u64, finished: &[u64], expected: &[&str]) {
+        let (mut order, mut window) = (Order::default(), Window::default());
+        for number in 0..places {
+            assert_eq!(order.begin(number), number);
+        }
         for (number, expected) in finished.iter().zip(expected) {
             if order.is_due(*number) {
-                out.push_str(&number.to_string());
-                order.pass(*number);
+                window.text().push_str(&format!(":{number}"));
+                window.push(*number);
+                order.gone(*number);
             } else {
-                order.hold(*number, number.to_string());
+                order.hold(*number, format!(":{number}"));
             }
-            order.drain(&mut out);
-            assert_eq!(out, *expected);
+            order.drain(&mut window);
+            assert_eq!(written(&mut window), *expected);
         }
         assert_eq!(order.held_bytes, 0);
     }
 
     #[test]
     fn lines_wait_for_those_before_them() {
-        check(4, &[0, 1, 2, 3], &["0", "01", "012", "0123"]);
-        check(4, &[3, 1, 0, 2], &["", "", "01", "0123"]);
+        check(4, &[0, 1, 2, 3], &[" 1:0", " 2:1", " 3:2", " 4:3"]);
+        check(4, &[3, 1, 0, 2], &["", "", " 1:0 2:1", " 3:2 4:3"]);
     }
 
     #[test]
     fn a_line_that_never_comes_holds_nobody_back() {
-        let mut order = Order::default();
-        let (first, second) = (order.skip(), order.begin());
-        let mut out = String::new();
-        order.drain(&mut out);
-        assert_eq!((first, order.is_due(second)), (0, true));
+        let (mut order, mut window) = (Order::default(), Window::default());
+        order.skip(0, &mut window);
+        let second = order.begin(1);
+        assert!(order.is_due(second));
+        order.skip(2, &mut window);
+        let fourth = order.begin(3);
+        assert!(!order.is_due(fourth));
+        order.gone(second);
+        order.drain(&mut window);
+        assert!(order.is_due(fourth));
     }
 
     #[test]
-    fn more_than_may_be_held_is_written_out_of_order() {
-        let mut order = Order::default();
-        let (first, second, third) = (order.begin(), order.begin(), order.begin());
+    fn more_than_may_be_held_goes_on_out_of_order() {
+        let (mut order, mut window) = (Order::default(), Window::default());
+        let (first, second, third) = (order.begin(0), order.begin(1), order.begin(2));
         order.hold(second, "b".repeat(HELD_BYTES_MAX));
         assert!(!order.is_full(0) && order.is_full(1));
-        let mut out = String::new();
-        order.give_up(&mut out);
-        assert_eq!((out.len(), order.given_up()), (HELD_BYTES_MAX, 1));
+        order.give_up(&mut window);
+        assert_eq!((window.text().len(), order.given_up()), (HELD_BYTES_MAX, 1));
         assert!(order.is_due(first) && order.is_due(third));
-        order.pass(first);
-        let fourth = order.begin();
+        order.gone(first);
+        let fourth = order.begin(3);
         assert_eq!((fourth, order.is_due(fourth)), (3, true));
     }
 }

@@ -173,7 +173,8 @@ fn connection(summary: &ConnectionSummary) -> Vec<String> {
 
 /// A table with its columns as wide as they need be; none where there is no row.
 fn table(out: &mut String, columns: &[Column], rows: impl Iterator<Item = Vec<String>>) {
-    let rows: Vec<Vec<String>> = rows.map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
+    let rows: Vec<Vec<String>> =
+        rows.map(|row| row.iter().map(|cell| plain(cell)).collect()).collect();
     if rows.is_empty() {
         return;
     }

@@ -22,6 +22,8 @@ use crate::history::wire::{
 
 /// Rows of APIs and versions, of clients, of connections; more are counted in the totals only.
 const ROWS_MAX: usize = 4_096;
+/// Latencies beyond an hour count as one.
+const LATENCY_US_MAX: u64 = 3_600_000_000;
 /// Bytes of a client's name that are kept.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -368,7 +370,9 @@ impl ExchangeSink for Totals {
                 if let Some(row) = self.row(key, version) {
                     row.responses += 1;
                     row.bytes[1] += response.span.bytes as u64;
-                    row.latency_us.saturating_record(latency_ns.unwrap_or(0) / 1_000);
+                    let latency_us = latency_ns.unwrap_or(0) / 1_000;
+                    let recorded = row.latency_us.record(latency_us.min(LATENCY_US_MAX));
+                    recorded.expect("the histogram grows with its values");
                     codes.each(key, version, response.body(), |code| {
                         *row.errors.entry(code).or_default() += 1;
                     });
