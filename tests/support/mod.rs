@@ -1,18 +1,28 @@
 //! A whole cluster in memory: our client and the embedded broker over streams that cut and delay
-//! what they carry, on paused time.
+//! what they carry, on paused time; and whole runs of the queue on it.
 
 use std::future::Future;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::pin::Pin;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use fencepost::broker::embedded::{Config, Embedded};
-use fencepost::client::Connector;
+use fencepost::broker::embedded::{Bug, Config, Embedded, TransactionVersion};
+use fencepost::checker::{self, Expectation, Verdict};
+use fencepost::client::fetch::IsolationLevel;
+use fencepost::client::producer::Acks;
 use fencepost::client::transport::{Opened, Opening};
+use fencepost::client::{Conduct, Connector};
+use fencepost::history::Recorder;
+use fencepost::history::read::{Format, read_history};
+use fencepost::history::tap::NoTap;
+use fencepost::pipeline::{AutoOffsetReset, Cluster, ClusterConfig, RetryPolicy};
+use fencepost::run::clock;
+use fencepost::workload::{self, Drive, QueueOptions, Stop, SubVia};
 use fencepost::world::{Chance, Clock};
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
@@ -96,6 +106,16 @@ impl InMemory {
     }
 }
 
+impl InMemory {
+    /// Kills a node with all its connections and starts it again.
+    async fn restart(&self, node_id: i32) {
+        *self.serving.lock().unwrap_or_else(PoisonError::into_inner) = JoinSet::new();
+        self.broker.kill(node_id);
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        self.broker.restart(node_id).await.expect("no listener to make");
+    }
+}
+
 impl Connector for InMemory {
     fn connect<'a>(&'a self, address: &'a str) -> Opening<'a> {
         Box::pin(async move {
@@ -121,4 +141,109 @@ impl Connector for InMemory {
             })
         })
     }
+}
+
+/// A sink whose bytes can be had after the run.
+#[derive(Clone, Default)]
+struct Kept(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Kept {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// What is simulated; everything else follows from the seed.
+#[derive(Clone)]
+pub(crate) struct World {
+    pub(crate) nodes: usize,
+    pub(crate) transaction_version: TransactionVersion,
+    pub(crate) txn: bool,
+    pub(crate) bug: Option<Bug>,
+    pub(crate) time_limit: Duration,
+}
+
+fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
+    QueueOptions {
+        concurrency: 5,
+        time_limit: world.time_limit,
+        final_time_limit: Duration::from_secs(60),
+        rate_hz: None,
+        txn: world.txn,
+        abort_p: 0.1,
+        sub_p: 1.0 / 16.0,
+        sub_via: vec![SubVia::Assign],
+        max_writes_per_key: 64,
+        active_keys: 4,
+        crash_interval: Some(Duration::from_millis(400)),
+        poll_wait: Duration::ZERO,
+        final_readers: 1,
+        one_in_flight: false,
+        prefix: String::new(),
+        isolation: IsolationLevel::ReadCommitted,
+        acks: Acks::All,
+        idempotence: true,
+        auto_offset_reset: AutoOffsetReset::Earliest,
+        retry,
+        auto_commit: false,
+        transaction_timeout_ms: 1000,
+    }
+}
+
+/// One run: its history as it was written.
+pub(crate) fn history(world: &World, seed: u64) -> Vec<u8> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .expect("a runtime");
+    runtime.block_on(async {
+        let (clock, chance) = (clock::simulated(), Chance::from_seed(seed));
+        let config = Config {
+            nodes: world.nodes,
+            transaction_version: world.transaction_version,
+            auto_create_topics: false,
+            bug: world.bug,
+            ..Config::default()
+        };
+        let broker = InMemory::new(config, clock.clone(), chance);
+        let retry = RetryPolicy::default();
+        let cluster = Cluster::connect(ClusterConfig {
+            bootstrap: vec!["node-1:9092".into()],
+            conduct: Conduct::new(broker.clone(), Arc::new(NoTap), clock.clone()),
+            retry,
+            partitions: 2,
+            replication_factor: -1,
+            force_transaction_version: None,
+        })
+        .await
+        .expect("the broker answers");
+        let kept = Kept::default();
+        let recorder = Arc::new(Recorder::new(clock.clone(), Box::new(kept.clone())));
+        let (_stop, stopped) = tokio::sync::watch::channel(Stop::Nothing);
+        let options = options(world, retry);
+        let drive = Drive::new(options, Arc::new(cluster), recorder, (clock, chance), stopped);
+        let restart = async {
+            if world.bug == Some(Bug::AckBeforeAppend) {
+                tokio::time::sleep(world.time_limit / 2).await;
+                broker.restart(1).await;
+            }
+        };
+        tokio::join!(workload::drive(&drive), restart);
+        workload::read_back(&drive).await;
+        drop(drive);
+        std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner))
+    })
+}
+
+pub(crate) fn verdict(history: &[u8]) -> Verdict {
+    let recorded =
+        read_history(history, Format::Jsonl, NonZeroUsize::MIN).expect("our own history reads");
+    assert!(recorded.stopped.is_none());
+    checker::check_on(1, &recorded.history, &Expectation::default())
 }

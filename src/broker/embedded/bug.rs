@@ -102,11 +102,12 @@ bugs! {
     LsoPastOpenTxn "lso-past-open-txn"
         does "lets the last stable offset run past open transactions"
         provoked by "aborts, slow commits"
-        must ["G1a"] may ["G1c" "precommitted-read" "poll-skip" "int-poll-skip"]
+        must ["G1a"] may ["G1c" "G1c-realtime" "G1c-process" "precommitted-read" "poll-skip" "int-poll-skip"]
     ChangeRecord "change-record"
         does "gives another value when a record is read again"
         provoked by ""
-        must ["inconsistent-offsets"] may ["phantom-read"]
+        must ["inconsistent-offsets"]
+        may ["phantom-read" "lost-write" "torn-transaction" "unseen" "poll-skip" "int-poll-skip"]
     RewindGroup "rewind-group"
         does "tells a group an older offset than it committed"
         provoked by "groups"
