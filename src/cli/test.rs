@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{ArgAction, Args};
 
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use crate::broker::embedded::Bug;
 use crate::history::recorder::Tallies;
 use crate::report::text;
 use crate::run::story::Watch;
@@ -214,6 +215,11 @@ impl TestArguments {
         if broker.bug.is_some() && broker.kind != "embedded" {
             return Err(Usage("--bug plants a bug in the embedded broker only".into()).into());
         }
+        if let Some(bug) = &broker.bug
+            && Bug::from_name(bug).is_none()
+        {
+            return Err(Usage(format!("--bug {bug}: no such bug; --bug list names them")).into());
+        }
         if broker.nodes == 0 {
             return Err(Usage("--nodes: expected at least 1".into()).into());
         }
@@ -294,6 +300,10 @@ impl TestArguments {
         if self.safe {
             workload.sub_via = vec![SubVia::Assign];
         }
+        if self.sub_via.is_none() && plan.broker.bug.as_deref() == Some("rewind-group") {
+            // Only groups show it.
+            workload.sub_via = vec![SubVia::Subscribe];
+        }
         set(&mut workload.max_writes_per_key, self.max_writes_per_key);
         workload.crash_clients |= self.crash_clients;
         set(&mut workload.crash_client_interval_s, self.crash_client_interval);
@@ -349,6 +359,17 @@ fn concurrency(text: &str, nodes: u16) -> Result<u32, Usage> {
 pub(crate) fn test(arguments: &TestArguments, manner: Manner) -> anyhow::Result<Exit> {
     if arguments.properties.iter().any(|p| p == "list") {
         properties::known().for_each(|(name, takes)| print(&format!("{name}\t{takes}")));
+        return Ok(Exit::Valid);
+    }
+    if arguments.bug.as_deref() == Some("list") {
+        for bug in Bug::ALL {
+            print(&format!(
+                "{}\t{}\tmust show: {}",
+                bug.name(),
+                bug.does(),
+                bug.must().join(" or ")
+            ));
+        }
         return Ok(Exit::Valid);
     }
     let mut plan = arguments.plan()?;

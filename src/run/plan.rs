@@ -109,6 +109,8 @@ pub struct ClientPlan {
     pub transaction_timeout_ms: i32,
     /// `compression.type`.
     pub compression_type: String,
+    /// `group.protocol`: `classic` or `consumer` (KIP-848).
+    pub group_protocol: String,
     /// Transactions of version 1 even where the broker has version 2: an old client.
     pub old_style: bool,
 }
@@ -179,6 +181,7 @@ impl Default for Plan {
                 request_timeout_ms: 3_000,
                 transaction_timeout_ms: 5_000,
                 compression_type: "none".into(),
+                group_protocol: "classic".into(),
                 old_style: false,
             },
             check: CheckPlan { ww_deps: true, ignore_queue_errors: Vec::new(), anomalies_max: 8 },

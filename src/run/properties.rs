@@ -113,6 +113,15 @@ const ROWS: &[Row] = &[
         show: |plan| plan.client.compression_type.clone(),
     },
     Row {
+        name: "group.protocol",
+        aliases: &[],
+        expected: "classic or consumer",
+        apply: |plan, v| {
+            ["classic", "consumer"].contains(&v).then(|| plan.client.group_protocol = v.to_owned())
+        },
+        show: |plan| plan.client.group_protocol.clone(),
+    },
+    Row {
         name: "isolation.level",
         aliases: &[],
         expected: "read_committed or read_uncommitted",

@@ -16,8 +16,12 @@ use crate::client::fetch::IsolationLevel;
 use crate::client::producer::Acks;
 use crate::client::versions::TransactionVersion;
 use crate::client::{Conduct, Tcp};
-use crate::history::recorder::Tallies;
-use crate::pipeline::{self, AutoOffsetReset, ClusterConfig, OpenFailed, RetryPolicy};
+use crate::history::event::EventValue;
+use crate::history::recorder::{Moment, Tallies};
+use crate::history::{EventType, Function, Process};
+use crate::pipeline::{
+    self, AutoOffsetReset, ClusterConfig, GroupProtocol, OpenFailed, RetryPolicy,
+};
 use crate::workload::{self, Drive, QueueOptions, Stop};
 use crate::world::{Chance, Clock};
 
@@ -110,7 +114,10 @@ async fn against(
     );
     let limits = (drive.options.time_limit, drive.options.final_time_limit);
     watch.phase("main phase");
-    with_progress(watch, "main", limits.0, &drive, workload::drive(&drive)).await;
+    let main = async {
+        tokio::join!(workload::drive(&drive), provoke(plan, brokers, limits.0, &drive));
+    };
+    with_progress(watch, "main", limits.0, &drive, main).await;
     watch.phase("final polls");
     with_progress(watch, "final polls", limits.1, &drive, workload::read_back(&drive)).await;
     drop(drive);
@@ -118,6 +125,34 @@ async fn against(
     watch.phase("checking");
     let verdict = judge::judge_run(plan, record, &facts)?;
     Ok((verdict, facts))
+}
+
+/// Does to the brokers what a planted bug needs to show.
+async fn provoke(plan: &Plan, brokers: &dyn broker::Cluster, limit: Duration, drive: &Drive) {
+    if plan.broker.bug.as_deref() != Some("ack-before-append") {
+        return;
+    }
+    tokio::time::sleep(limit / 2).await;
+    for node in brokers.nodes() {
+        let nemesis = |function: &str| {
+            let value = EventValue::Json(format!("[\"{node}\"]"));
+            Moment {
+                event_type: EventType::Info,
+                ..Moment::invoke(
+                    Process::Named("nemesis".into()),
+                    Function::Other(function.into()),
+                    value,
+                )
+            }
+        };
+        drive.recorder.record(nemesis("kill"));
+        // The embedded broker can always be killed and started; what fails shows in the history.
+        brokers.kill(node.node_id).await.ok();
+        drive.recorder.record(nemesis("kill"));
+        drive.recorder.record(nemesis("start"));
+        brokers.start(node.node_id).await.ok();
+        drive.recorder.record(nemesis("start"));
+    }
 }
 
 /// Tells how it stands once a second while `work` goes on.
@@ -291,6 +326,11 @@ fn queue_options(plan: &Plan, clock: &Clock) -> Result<QueueOptions, RunError> {
         acks,
         idempotence: client.idempotence,
         auto_offset_reset,
+        group_protocol: match client.group_protocol.as_str() {
+            "classic" => GroupProtocol::Classic,
+            "consumer" => GroupProtocol::Consumer,
+            other => return Err(refuse("group.protocol", other, "classic or consumer").into()),
+        },
         retry: retry_policy(plan),
         auto_commit: client.enable_auto_commit,
         transaction_timeout_ms: client.transaction_timeout_ms,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::client::fetch::IsolationLevel;
 use crate::client::producer::Acks;
-use crate::pipeline::{AutoOffsetReset, RetryPolicy};
+use crate::pipeline::{AutoOffsetReset, GroupProtocol, RetryPolicy};
 
 /// How a consumer is bound to partitions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -60,6 +60,8 @@ pub struct QueueOptions {
     pub idempotence: bool,
     /// Where a consumer without a committed offset begins.
     pub auto_offset_reset: AutoOffsetReset,
+    /// Which protocol consumers that subscribe speak.
+    pub group_protocol: GroupProtocol,
     /// How long and how often clients try.
     pub retry: RetryPolicy,
     /// Whether consumers commit on their own.
@@ -93,6 +95,7 @@ pub(crate) mod tests {
             acks: Acks::All,
             idempotence: true,
             auto_offset_reset: AutoOffsetReset::Earliest,
+            group_protocol: GroupProtocol::Classic,
             retry: RetryPolicy::default(),
             auto_commit: false,
             transaction_timeout_ms: 1000,

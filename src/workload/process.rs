@@ -18,6 +18,7 @@ use crate::client::cluster::TopicPartition;
 use crate::history::Moment;
 use crate::history::event::{EventType, EventValue, Function, Mop, Process};
 use crate::history::outcome::Outcome;
+use crate::pipeline::GroupConfig;
 use crate::pipeline::{Consumer, ConsumerConfig, Producer, ProducerConfig, Record, SendId, Start};
 use kafka_wire::ids::Offset;
 
@@ -235,6 +236,7 @@ pub(super) async fn open(drive: &Drive) -> Result<Clients, String> {
         isolation: options.isolation,
         auto_offset_reset: options.auto_offset_reset,
         enable_auto_commit: options.auto_commit,
+        group: GroupConfig { protocol: options.group_protocol, ..GroupConfig::default() },
         retry: options.retry,
         ..ConsumerConfig::default()
     };
@@ -259,7 +261,9 @@ async fn bind(
     }
     match via {
         SubVia::Assign => clients.consumer.assign(&partitions, Start::Committed),
-        SubVia::Subscribe => return Err("subscribe is not served yet".into()),
+        SubVia::Subscribe => {
+            return clients.consumer.subscribe(&topics).map_err(|trouble| trouble.to_string());
+        }
     }
     Ok(())
 }
@@ -276,8 +280,22 @@ async fn ensure(drive: &Drive, topic: &Arc<str>) -> Result<(), String> {
     Ok(())
 }
 
-fn rebalance_log(_drive: &Drive, _clients: &mut Clients) -> Option<String> {
-    None
+/// What its group did to the consumer while an operation was under way, as Jepsen writes it;
+/// absent where that is nothing.
+fn rebalance_log(drive: &Drive, clients: &mut Clients) -> Option<String> {
+    let log = clients.consumer.take_rebalance_log();
+    let entries: Vec<String> = log
+        .iter()
+        .map(|entry| {
+            let keys: Vec<String> = entry
+                .partitions
+                .iter()
+                .filter_map(|tp| drive.key(tp).map(|key| key.to_string()))
+                .collect();
+            format!("{{\"type\":\"{}\",\"keys\":[{}]}}", entry.kind.name(), keys.join(","))
+        })
+        .collect();
+    (!entries.is_empty()).then(|| format!("[{}]", entries.join(",")))
 }
 
 /// An operation under way: what is known of each micro-operation so far.
@@ -311,7 +329,10 @@ impl<'a> Work<'a> {
         let stepped = self.steps(clients, None).await;
         let settled = self.settle(clients).await;
         match stepped.and(settled) {
-            Ok(()) => Completion::ok(),
+            Ok(()) => {
+                self.commit_positions(clients).await;
+                Completion::ok()
+            }
             Err(Broken::Definite(error)) => Completion::fail(error),
             Err(Broken::Unknown(error)) => Completion::info(error),
             Err(Broken::Intended) => unreachable!("only transactions are given up on purpose"),
@@ -435,6 +456,15 @@ impl<'a> Work<'a> {
         match clients.producer.send_offsets(&membership, &offsets).await.error {
             None => Ok(()),
             Some(error) => Err(Broken::Definite(format!("commit of offsets: {error}"))),
+        }
+    }
+
+    /// Consumers of a group say how far they have come; the operation happened all the same where
+    /// the group does not take it (a rebalance), and polls again what was not committed.
+    async fn commit_positions(&mut self, clients: &mut Clients) {
+        let subscribes = self.drive.options.sub_via.contains(&SubVia::Subscribe);
+        if subscribes && !self.polled.is_empty() && !self.drive.options.auto_commit {
+            clients.consumer.commit_positions(&mut Vec::new()).await.ok();
         }
     }
 

@@ -20,7 +20,7 @@ use fencepost::client::{Conduct, Connector};
 use fencepost::history::Recorder;
 use fencepost::history::read::{Format, read_history};
 use fencepost::history::tap::NoTap;
-use fencepost::pipeline::{AutoOffsetReset, Cluster, ClusterConfig, RetryPolicy};
+use fencepost::pipeline::{AutoOffsetReset, Cluster, ClusterConfig, GroupProtocol, RetryPolicy};
 use fencepost::run::clock;
 use fencepost::workload::{self, Drive, QueueOptions, Stop, SubVia};
 use fencepost::world::{Chance, Clock};
@@ -189,6 +189,7 @@ fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
         acks: Acks::All,
         idempotence: true,
         auto_offset_reset: AutoOffsetReset::Earliest,
+        group_protocol: GroupProtocol::Classic,
         retry,
         auto_commit: false,
         transaction_timeout_ms: 1000,
