@@ -16,6 +16,72 @@ use fencepost::history::History;
 use fencepost::history::read::{Format, read_history};
 use serde_json::Value as Json;
 
+/// The verdict on a history of the corpus, as its `.expected` file has it: for each way to look at
+/// it what was found, then the first case of each type in words.
+fn told(path: &Path) -> String {
+    let history = read(path);
+    let is_lists = path.to_str().is_some_and(|path| path.contains("list-append"));
+    let mut text = String::new();
+    let mut add = |title: &str, verdict: &Verdict| {
+        let found = verdict.anomalies.iter().map(|(name, found)| {
+            format!(" {name} {}{}", found.count, if found.bad { " (bad)" } else { "" })
+        });
+        let found = found.collect::<Vec<_>>().join(",");
+        text.push_str(&format!("{title}: {:?}{found}\n", verdict.valid));
+    };
+    let first = if is_lists {
+        let mut first = None;
+        for name in ["strict-serializable", "serializable", "snapshot-isolation", "read-committed"]
+        {
+            let consistency_model = ConsistencyModel::find(name).expect("a model");
+            let workload = Workload::ListAppend;
+            let expected = Expectation { workload, consistency_model, ..Expectation::default() };
+            let verdict = check(&history, &expected);
+            add(name, &verdict);
+            first.get_or_insert(verdict);
+        }
+        first.expect("there are models")
+    } else {
+        for (way, sub_via) in [("assign", SubVia::ASSIGN), ("subscribe", SubVia::SUBSCRIBE)] {
+            for ww_deps in [true, false] {
+                let expected = Expectation { ww_deps, sub_via, ..Expectation::default() };
+                let title = format!("{way}, ww-deps {ww_deps}");
+                add(&title, &check(&history, &expected));
+            }
+        }
+        check(&history, &Expectation::default())
+    };
+    for group in &first.groups {
+        text.push_str(&format!("\n{} <- {}\n", group.primary, group.consequences.join(", ")));
+    }
+    for (name, found) in &first.anomalies {
+        text.push_str(&format!("\n{name}: {}\n", found.cases[0].explanation));
+    }
+    text
+}
+
+/// `FENCEPOST_BLESS=1` writes what is found as what is expected; read the difference before it is
+/// committed.
+#[test]
+fn the_corpus_is_judged_as_expected() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/histories");
+    let mut files: Vec<PathBuf> =
+        fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.to_str().is_some_and(|path| path.contains(".edn")));
+    files.sort();
+    assert!(files.len() >= 10, "the corpus is there");
+    for path in files {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let expected =
+            path.with_file_name(name.split(".edn").next().unwrap().to_owned() + ".expected");
+        let told = told(&path);
+        if std::env::var_os("FENCEPOST_BLESS").is_some() {
+            fs::write(&expected, &told).unwrap();
+        }
+        assert_eq!(told, fs::read_to_string(&expected).unwrap_or_default(), "{path:?}");
+    }
+}
+
 fn read(path: &Path) -> History {
     let file = File::open(path).expect("the history can be opened");
     read_history(file, Format::Auto, NonZeroUsize::MIN).expect("it can be read").history

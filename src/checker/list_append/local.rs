@@ -176,15 +176,15 @@ impl<'h> Finder<'_, 'h> {
         let mut reads: Vec<(KeyId, &[Value])> = Vec::new();
         for mop in op.mops() {
             match mop {
-                MopRef::Append { key, value } => {
-                    if reads.iter().any(|(k, values)| *k == key && values.contains(&value)) {
-                        let (key, value) = (self.key(key), self.value(value));
-                        let why = format!(
-                            "T1, {}, read {value} in key {key} and appended it only afterwards.",
-                            self.say(op)
-                        );
-                        return Some(self.alone(op, key, ("element", value), why));
-                    }
+                MopRef::Append { key, value }
+                    if reads.iter().any(|(k, values)| *k == key && values.contains(&value)) =>
+                {
+                    let (key, value) = (self.key(key), self.value(value));
+                    let why = format!(
+                        "T1, {}, read {value} in key {key} and appended it only afterwards.",
+                        self.say(op)
+                    );
+                    return Some(self.alone(op, key, ("element", value), why));
                 }
                 MopRef::Read { key, values } => reads.push((key, seen(op, values)?)),
                 _ => {}
@@ -286,10 +286,8 @@ impl<'h> Finder<'_, 'h> {
             let mut first: Vec<(KeyId, Option<&'h [Value]>)> = Vec::new();
             for mop in op.mops() {
                 match mop {
-                    MopRef::Read { key, values } => {
-                        if !first.iter().any(|(k, _)| *k == key) {
-                            first.push((key, seen(&op, values)));
-                        }
+                    MopRef::Read { key, values } if !first.iter().any(|(k, _)| *k == key) => {
+                        first.push((key, seen(&op, values)));
                     }
                     MopRef::Append { key, .. } => {
                         let read = first.iter_mut().find(|(k, _)| *k == key);
