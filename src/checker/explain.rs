@@ -1,4 +1,5 @@
-//! Turns what proves an anomaly into words and pictures.
+//! Turns what proves an anomaly into words, and cycles into Graphviz's language; `picture` draws
+//! them.
 //!
 //! Never: decides what an anomaly is.
 
@@ -150,63 +151,14 @@ impl Cycle {
         dot
     }
 
-    fn lines(&self, place: usize, op: &CycleOperation) -> Vec<String> {
+    pub(super) fn lines(&self, place: usize, op: &CycleOperation) -> Vec<String> {
         let title = format!("T{}  operation {} (process {})", place + 1, op.index, op.process);
         std::iter::once(title).chain(op.summary.iter().cloned()).collect()
-    }
-
-    /// The cycle as a picture: operations around a ring, the first at the top.
-    #[must_use]
-    pub fn to_svg(&self) -> String {
-        const SHOWN_MAX: usize = 24;
-        let count = self.operations.len().min(SHOWN_MAX);
-        let radius = (110.0 + 34.0 * count as f64).min(900.0);
-        let (half_width, center) = (radius + 240.0, radius + 90.0);
-        let place_of = |place: usize| {
-            let angle = std::f64::consts::TAU * place as f64 / count as f64;
-            (half_width + radius * angle.sin(), center - radius * angle.cos())
-        };
-        let mut svg = String::new();
-        let (width, height) = (2.0 * half_width, 2.0 * center);
-        let _ = write!(
-            svg,
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {width:.0} {height:.0}\" \
-             font-family=\"sans-serif\" font-size=\"13\">\n<title>{}</title>\n<defs>",
-            xml_text(self.name)
-        );
-        for kind in ["ww", "wr", "rw", "realtime", "process"] {
-            let _ = write!(
-                svg,
-                "<marker id=\"{kind}\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" \
-                 markerWidth=\"8\" markerHeight=\"8\" orient=\"auto\">\
-                 <path d=\"M0 0L10 5L0 10z\" fill=\"{}\"/></marker>",
-                color(kind)
-            );
-        }
-        svg.push_str("</defs>\n");
-        for place in 0..count {
-            let to = place_of((place + 1) % count);
-            svg_edge(&mut svg, &self.edges[place], place_of(place), to);
-        }
-        for place in 0..count {
-            let lines = self.lines(place, &self.operations[place]);
-            svg_box(&mut svg, &lines, place_of(place));
-        }
-        if count < self.operations.len() {
-            let _ = writeln!(
-                svg,
-                "<text x=\"{half_width:.0}\" y=\"{center:.0}\" text-anchor=\"middle\">and {} more \
-                 operations before T1</text>",
-                self.operations.len() - count
-            );
-        }
-        svg.push_str("</svg>\n");
-        svg
     }
 }
 
 /// The color of a kind of edge, readable on white.
-fn color(kind: &str) -> &'static str {
+pub(super) fn color(kind: &str) -> &'static str {
     match kind {
         "ww" => "#b3261e",
         "wr" => "#1b5e9b",
@@ -216,73 +168,6 @@ fn color(kind: &str) -> &'static str {
     }
 }
 
-fn svg_edge(svg: &mut String, edge: &CycleEdge, from: (f64, f64), to: (f64, f64)) {
-    let (dx, dy) = (to.0 - from.0, to.1 - from.1);
-    let length = dx.hypot(dy).max(1.0);
-    // Bent to one side, so that the two edges of a cycle of two lie apart.
-    let bend = 0.18 * length;
-    let middle =
-        ((from.0 + to.0) / 2.0 + dy / length * bend, (from.1 + to.1) / 2.0 - dx / length * bend);
-    let toward = |end: (f64, f64), margin: f64| {
-        let (mx, my) = (middle.0 - end.0, middle.1 - end.1);
-        let far = mx.hypot(my).max(1.0);
-        (end.0 + mx / far * margin, end.1 + my / far * margin)
-    };
-    let (start, end) = (toward(from, 42.0), toward(to, 46.0));
-    let color = color(edge.kind);
-    let text = ((start.0 + 2.0 * middle.0 + end.0) / 4.0, (start.1 + 2.0 * middle.1 + end.1) / 4.0);
-    let _ = writeln!(
-        svg,
-        "<path d=\"M{:.1} {:.1}Q{:.1} {:.1} {:.1} {:.1}\" fill=\"none\" stroke=\"{color}\" \
-         stroke-width=\"1.6\" marker-end=\"url(#{})\"/>\n<text x=\"{:.1}\" y=\"{:.1}\" \
-         fill=\"{color}\" text-anchor=\"middle\" paint-order=\"stroke\" stroke=\"#fff\" \
-         stroke-width=\"4\">{} {}</text>",
-        start.0,
-        start.1,
-        middle.0,
-        middle.1,
-        end.0,
-        end.1,
-        edge.kind,
-        text.0,
-        text.1,
-        edge.kind,
-        xml_text(&edge.label)
-    );
-}
-
-fn svg_box(svg: &mut String, lines: &[String], (x, y): (f64, f64)) {
-    let longest = lines.iter().map(|line| line.chars().count()).max().unwrap_or(0);
-    let (width, height) = (longest as f64 * 7.0 + 20.0, lines.len() as f64 * 17.0 + 12.0);
-    let (left, top) = (x - width / 2.0, y - height / 2.0);
-    let _ = writeln!(
-        svg,
-        "<rect x=\"{left:.1}\" y=\"{top:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"6\" \
-         fill=\"#fff\" stroke=\"#333\"/>"
-    );
-    for (place, line) in lines.iter().enumerate() {
-        let weight = if place == 0 { " font-weight=\"bold\"" } else { "" };
-        let _ = writeln!(
-            svg,
-            "<text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\"{weight}>{}</text>",
-            top + 20.0 + place as f64 * 17.0,
-            xml_text(line)
-        );
-    }
-}
-
 fn dot_text(text: &str) -> String {
     text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
-}
-
-fn xml_text(text: &str) -> String {
-    text.chars()
-        .map(|c| match c {
-            '&' => "&amp;".into(),
-            '<' => "&lt;".into(),
-            '>' => "&gt;".into(),
-            c if c.is_control() => " ".into(),
-            c => c.to_string(),
-        })
-        .collect()
 }

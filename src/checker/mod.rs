@@ -12,6 +12,7 @@ mod expectation;
 pub mod explain;
 mod graph;
 mod list_append;
+mod picture;
 mod queue;
 mod stats;
 mod threads;

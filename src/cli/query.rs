@@ -18,7 +18,7 @@ use crate::report::query::around::{self, Place};
 use crate::report::query::names::{find_key, find_value, no_such_key};
 use crate::report::query::ops::{self, Wanted};
 use crate::report::query::order;
-use crate::report::query::table::{Align, COLUMNS, Table};
+use crate::report::query::table::flow;
 use crate::run::judge::{self, Given, Opened};
 
 /// Rows of a text table unless something else is asked for.
@@ -429,17 +429,13 @@ fn list(verdict: &Verdict, manner: Manner) -> anyhow::Result<()> {
                 "shown": found.cases.len(), "meaning": row.meaning})
         }));
     }
-    let headings = [
-        ("ANOMALY", Align::Left),
-        ("COUNT", Align::Right),
-        ("BAD", Align::Left),
-        ("MEANING", Align::Left),
-    ];
-    let mut table = Table::new(headings.map(|(name, align)| (name.into(), align)).to_vec());
+    let width = found.iter().map(|(row, _)| row.name.len()).max().unwrap_or(0);
+    let mut text = format!("{:<width$}  COUNT  BAD  MEANING\n", "ANOMALY");
     for (row, found) in found {
         let bad = if found.bad { "bad" } else { "" };
-        table.push(vec![row.name.into(), found.count.to_string(), bad.into(), row.meaning.into()]);
+        let first = format!("{:<width$}  {:>5}  {bad:<3}  ", row.name, found.count);
+        text.push_str(&flow(&first, first.chars().count(), row.meaning));
     }
-    print(table.render(Some(COLUMNS)).trim_end());
+    print(text.trim_end());
     Ok(())
 }

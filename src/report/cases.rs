@@ -158,7 +158,11 @@ impl Shown<'_> {
         if named.is_empty() {
             return;
         }
-        let focus = Focus::of_case(history, self.case);
+        let mut focus = Focus::of_case(history, self.case);
+        let own = self.case.operations.iter().filter_map(|index| rows.get(index));
+        for moved in own.flat_map(|&row| operation::all_moved(&history.op(row))) {
+            moved.records.iter().for_each(|&record| focus.add_near(moved.key, record));
+        }
         let lens = if is_whole { Lens::everything(focus) } else { Lens::ends(focus) };
         let max = if is_whole { named.len() } else { OPERATIONS_MAX };
         text.push_str("\noperations (17@40 is value 17 at offset 40; * is what this is about)\n");

@@ -2,6 +2,8 @@
 //!
 //! A poll may return thousands of records, of which two matter.
 
+use std::collections::BTreeSet;
+
 use rustc_hash::FxHashSet;
 use serde_json::Value as Json;
 
@@ -17,6 +19,8 @@ pub type Record = (Option<i64>, Value);
 pub struct Focus {
     values: FxHashSet<(KeyId, Value)>,
     offsets: FxHashSet<(KeyId, i64)>,
+    /// Offsets that records which matter are known to have, also where they were not read.
+    near: BTreeSet<(KeyId, i64)>,
 }
 
 impl Focus {
@@ -30,12 +34,36 @@ impl Focus {
         self.offsets.insert((key, offset));
     }
 
+    /// Adds the neighbourhood of a record, where that matters.
+    pub fn add_near(&mut self, key: KeyId, record: Record) {
+        if let (true, Some(offset)) = (self.is_on(key, record), record.0) {
+            self.near.insert((key, offset));
+        }
+    }
+
+    fn is_near(&self, key: KeyId, (offset, _): Record) -> bool {
+        let Some(offset) = offset else { return false };
+        let reach = NEAR as i64;
+        let range = (key, offset.saturating_sub(reach))..=(key, offset.saturating_add(reach));
+        self.near.range(range).next().is_some()
+    }
+
     /// What a case of an anomaly is about, by the names its fields have.
     #[must_use]
     pub fn of_case(history: &History, case: &Case) -> Self {
         let mut focus = Self::default();
         let fields = case.fields.iter().map(|(name, field)| (*name, field));
         focus.add_fields(history, fields);
+        // Pairs of a key and a value.
+        let pairs = ["missing", "read"].map(|name| case.field(name));
+        for pair in pairs.into_iter().flatten().filter_map(Json::as_array) {
+            let inner = pair.iter().filter_map(Json::as_array);
+            for pair in inner.chain([pair]) {
+                if let [key, value] = pair.as_slice() {
+                    focus.add_fields(history, [("key", key), ("value", value)].into_iter());
+                }
+            }
+        }
         if let Some(Json::Array(steps)) = case.field("steps") {
             for step in steps.iter().filter_map(Json::as_object) {
                 focus.add_fields(history, step.iter().map(|(name, field)| (name.as_str(), field)));
@@ -182,7 +210,10 @@ impl Lens {
                 let last = records.len() - 1;
                 let marked: Vec<bool> = sights.iter().map(|s| *s == Sight::Marked).collect();
                 let ends = |place: usize| place < NEAR || place + NEAR > last;
-                hide(&mut sights, |place| ends(place) || is_near(&marked, place, NEAR));
+                let near = |place: usize| self.focus.is_near(key, records[place]);
+                hide(&mut sights, |place| {
+                    ends(place) || near(place) || is_near(&marked, place, NEAR)
+                });
             }
             Show::Only(window) if window.key != key => sights.fill(Sight::Hidden),
             Show::Only(window) => {

@@ -172,11 +172,16 @@ pub fn text(history: &History, op: &Op<'_>, lens: &Lens, title: &str) -> String 
         op.function().name(),
         outcome(op),
     );
-    let (begin, end) = (seconds(op.invoke_ns()), seconds(op.complete_ns()));
+    let timed = op.invoke_ns() + op.complete_ns() > 0;
+    let at = |ns| if timed { format!(" at {} s", seconds(ns)) } else { String::new() };
+    let (begin, end) = (at(op.invoke_ns()), at(op.complete_ns()));
     let written = match (op.invoke_index(), op.complete_index()) {
-        (Some(_), None) => write!(out, ", invoked at {begin} s"),
-        (None, _) => write!(out, ", completed at {end} s, never seen to begin"),
-        (Some(index), Some(_)) => write!(out, ", from {index} ({begin} s) to {end} s"),
+        (Some(_), None) => write!(out, "; invoked{begin}"),
+        (None, _) => write!(out, "; completed{end}, never seen to begin"),
+        (Some(index), Some(_)) if timed => {
+            write!(out, "; invoked as {index}{begin}, completed{end}")
+        }
+        (Some(index), Some(_)) => write!(out, "; invoked as {index}"),
     };
     written.expect("a String takes every write");
     out.push('\n');
@@ -206,7 +211,8 @@ pub fn outcome(op: &Op<'_>) -> &'static str {
 /// Micro-operations (or keys bound) in words: what each is, and with what.
 fn words(history: &History, op: &Op<'_>, lens: &Lens) -> (Vec<String>, Vec<String>) {
     if op.mops().len() > 0 {
-        return op.mops().filter_map(|mop| mop_words(history, mop, lens)).unzip();
+        let is_ok = op.kind() == EventType::Ok;
+        return op.mops().filter_map(|mop| mop_words(history, mop, is_ok, lens)).unzip();
     }
     if !op.bound_keys().is_empty() {
         let keys: Vec<&str> = op.bound_keys().iter().map(|key| history.key_name(*key)).collect();
@@ -215,7 +221,12 @@ fn words(history: &History, op: &Op<'_>, lens: &Lens) -> (Vec<String>, Vec<Strin
     op.extra("value").map(|text| ("value".to_owned(), text.to_owned())).into_iter().unzip()
 }
 
-fn mop_words(history: &History, mop: MopRef<'_>, lens: &Lens) -> Option<(String, String)> {
+fn mop_words(
+    history: &History,
+    mop: MopRef<'_>,
+    is_ok: bool,
+    lens: &Lens,
+) -> Option<(String, String)> {
     let name = match mop {
         MopRef::Send { .. } => "send",
         MopRef::Append { .. } => "append",
@@ -224,8 +235,12 @@ fn mop_words(history: &History, mop: MopRef<'_>, lens: &Lens) -> Option<(String,
     };
     let is_list = matches!(mop, MopRef::Append { .. } | MopRef::Read { .. });
     let Some(moved) = moved(mop) else {
-        let key = if let MopRef::Read { key, .. } = mop { history.key_name(key) } else { "" };
-        let words = format!("{key} ?").trim_start().to_owned();
+        // A read that succeeded and says nothing saw the empty list.
+        let words = match mop {
+            MopRef::Read { key, .. } if is_ok => format!("{}[]", history.key_name(key)),
+            MopRef::Read { key, .. } => format!("{} ?", history.key_name(key)),
+            _ => "?".into(),
+        };
         return (!lens.leaves_out()).then(|| (name.into(), words));
     };
     let mut said: Vec<String> = Vec::new();

@@ -171,7 +171,7 @@ fn committed(history: &History, seen: &Seen) -> FxHashSet<usize> {
 impl Place {
     fn note(&mut self, history: &History, values_here: usize, offsets: &[i64]) {
         if values_here > 1 {
-            self.notes.push(format!("one of {values_here} values here"));
+            self.notes.push(format!("one of {values_here} here"));
         }
         let elsewhere: Vec<String> = offsets
             .iter()
@@ -187,8 +187,8 @@ impl Place {
         }
         if self.offset.is_some() && self.index.is_none() {
             let failed = self.writers.iter().all(|&row| history.op(row).kind() == EventType::Fail);
-            let why = if failed { "its writer failed" } else { "undecided and never read" };
-            self.notes.push(format!("does not count: {why}"));
+            let why = if failed { "failed" } else { "undecided, unread" };
+            self.notes.push(format!("not counted: {why}"));
         }
     }
 }
@@ -251,7 +251,7 @@ impl Order<'_> {
             ("PROCESS", Align::Right),
             ("OUTCOME", Align::Left),
             ("READERS", Align::Right),
-            ("FIRST READERS", Align::Left),
+            ("READ BY", Align::Left),
             ("NOTE", Align::Left),
         ];
         let mut table = Table::new(headings.map(|(name, align)| (name.into(), align)).to_vec());
