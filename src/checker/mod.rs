@@ -4,6 +4,7 @@
 //! * [`Expectation`]: what a history is held to.
 //! * [`check`]: the judgement of an operation history, [`Verdict`].
 //! * [`explain`]: cycles as words and pictures.
+//! * [`wire`]: the judgement of exchanges, by the invariants of the protocol.
 //!
 //! Never: sees a socket, a clock; lets a limit of time, memory or cases decide a verdict.
 
@@ -17,12 +18,14 @@ mod queue;
 mod stats;
 mod threads;
 mod verdict;
+pub mod wire;
 
 use std::thread::available_parallelism;
 
 pub use expectation::{ConsistencyModel, Expectation, Isolation, SubVia, Workload, World};
 pub use verdict::{
-    Case, Elapsed, ExchangeName, Found, Group, Lag, Outcomes, Stats, Validity, Verdict, WireStats,
+    Case, Checks, Elapsed, ExchangeName, Found, Group, Lag, Outcomes, Stats, Validity, Verdict,
+    WireStats,
 };
 
 use crate::history::History;

@@ -141,8 +141,17 @@ pub struct Lag {
     pub lag: u64,
 }
 
-/// What the exchanges of the input amounted to.
+/// How often an invariant could be checked.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Checks {
+    /// How often it was.
+    pub checked: u64,
+    /// How often something it needs was not in the input.
+    pub could_not: u64,
+}
+
+/// What the exchanges of the input amounted to.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct WireStats {
     /// Requests with their responses.
     pub exchanges: u64,
@@ -152,6 +161,8 @@ pub struct WireStats {
     pub undecoded_bytes: u64,
     /// Places where bytes are missing.
     pub gaps: u64,
+    /// How often each invariant was checked, by name.
+    pub checks: BTreeMap<&'static str, Checks>,
 }
 
 /// How long it took.

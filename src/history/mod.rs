@@ -2,6 +2,7 @@
 //!
 //! * [`event`]: one invocation or completion of an operation, as the recorder writes it.
 //! * [`columns`]: a whole operation history in columns, as the checker reads it.
+//! * [`facts`]: exchanges decoded once into what they say.
 //! * [`observation`]: what is odd about a history, though it could be read.
 //! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
 //! * [`read`]: columns out of the text of a history, in EDN or JSON lines.
@@ -14,6 +15,7 @@
 
 pub mod columns;
 pub mod event;
+pub mod facts;
 pub mod observation;
 pub mod outcome;
 pub mod read;

@@ -1,0 +1,266 @@
+//! P1 and P2: what producers are told about their batches.
+//!
+//! P1 needs to have seen: a batch acknowledged with acks=all, and a fetch of its offset (or another
+//! acknowledgement, or a high watermark, that excludes it). P2: one batch of an idempotent producer
+//! sent twice and answered twice, or standing in the log twice.
+//!
+//! Not checked: acknowledgements with acks=1, which a change of leader may undo; keyed records
+//! missing from a stretch that was read, which compaction may have removed; batches re-sent after
+//! more than [`RECENT`] others.
+
+use std::collections::VecDeque;
+
+use rustc_hash::FxHashMap;
+use serde_json::json;
+
+use super::invariant::Invariant::{P1, P2};
+use super::log::{Ack, Batch, Body, Log, Put};
+use super::mark::Mark;
+use super::stage::Stage;
+use super::topics::LogId;
+use crate::history::facts::{Fact, Produced, Seen, Topic};
+
+/// Batches remembered of one producer and partition.
+const RECENT: usize = 16;
+/// Producers and partitions remembered.
+const PRODUCERS_MAX: usize = 100_000;
+/// A log that ends below an acknowledged offset must have been asked so much later.
+const SETTLED_NS: u64 = 1_000_000_000;
+/// As the protocol says it.
+const ACKS_ALL: i16 = -1;
+
+/// A batch that was sent.
+#[derive(Debug, Clone, Copy)]
+struct Sent {
+    body: Body,
+    acked: Option<i64>,
+    mark: Mark,
+}
+
+/// Watches produce requests and their answers.
+#[derive(Debug, Default)]
+pub(super) struct Acks {
+    recent: FxHashMap<(LogId, i64), VecDeque<Sent>>,
+}
+
+impl Acks {
+    /// A partition of a produce request; says whether its batch was sent before.
+    pub(super) fn produced(
+        &mut self,
+        stage: &mut Stage,
+        fact: &Fact,
+        acks: i16,
+        log: LogId,
+        produced: &Produced,
+    ) -> Option<Mark> {
+        // Brokers take one batch a partition.
+        let [batch] = &produced.batches[..] else { return None };
+        let body = Body::of(batch);
+        let acked = match produced.answer {
+            Some((0, base, _)) if base >= 0 => Some(base),
+            _ => None,
+        };
+        let resent = self.resent(stage, &fact.seen, log, body, acked);
+        let Some(base) = acked.filter(|_| acks == ACKS_ALL) else { return resent.first };
+        if resent.contradicted {
+            return resent.first;
+        }
+        let by_name = matches!(produced.topic, Topic::Name(_));
+        let ack = Ack { base, body, by_name, mark: Mark::of(&fact.seen) };
+        if let Put::Differs(at) = stage.logs.put_ack(log, ack) {
+            two_acks(stage, log, at, &ack);
+        }
+        resent.first
+    }
+
+    fn resent(
+        &mut self,
+        stage: &mut Stage,
+        seen: &Seen,
+        log: LogId,
+        body: Body,
+        acked: Option<i64>,
+    ) -> Resent {
+        if body.producer_id < 0 || body.sequence < 0 {
+            return Resent::default();
+        }
+        let key = (log, body.producer_id);
+        if self.recent.len() >= PRODUCERS_MAX && !self.recent.contains_key(&key) {
+            self.recent.clear();
+        }
+        let recent = self.recent.entry(key).or_default();
+        let mark = Mark::of(seen);
+        let Some(before) = recent.iter_mut().find(|sent| sent.body.is_same(&body)) else {
+            if recent.len() >= RECENT {
+                recent.pop_front();
+            }
+            recent.push_back(Sent { body, acked, mark });
+            return Resent::default();
+        };
+        let first = Some(before.mark);
+        let (Some(old), Some(new)) = (before.acked, acked) else {
+            before.acked = before.acked.or(acked);
+            return Resent { first, contradicted: false };
+        };
+        let contradicted = old != new;
+        let marks = [before.mark, mark];
+        if contradicted {
+            two_copies(stage, log, (&body, old, new), &marks);
+        } else {
+            stage.ledger.held(P2);
+        }
+        Resent { first, contradicted }
+    }
+}
+
+/// What is known of a batch that was sent before.
+#[derive(Debug, Default)]
+struct Resent {
+    first: Option<Mark>,
+    contradicted: bool,
+}
+
+fn two_copies(stage: &mut Stage, log: LogId, (body, old, new): (&Body, i64, i64), marks: &[Mark]) {
+    if stage.logs.of(log).log_start > old.min(new) {
+        return stage.ledger.unknown(P2);
+    }
+    let mut fields = stage.place(log, new);
+    fields.extend([
+        ("first_offset", json!(old)),
+        ("producer_id", json!(body.producer_id)),
+        ("producer_epoch", json!(body.producer_epoch)),
+        ("base_sequence", json!(body.sequence)),
+    ]);
+    let explanation = format!(
+        "The batch of producer {} epoch {} with sequence {} was sent to {} twice and answered with \
+         offset {old} the first time and {new} the second. A batch that is in the log already is \
+         answered with the offset it has, or as a duplicate.",
+        body.producer_id,
+        body.producer_epoch,
+        body.sequence,
+        stage.words(log)
+    );
+    stage.ledger.broken(P2, fields, marks, explanation);
+}
+
+fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
+    let other = stage.logs.of(log).acks[at];
+    let uncertain = (ack.by_name || other.by_name) && !stage.topics.is_certain_by_name(log);
+    if uncertain || other.base < stage.logs.of(log).log_start {
+        return stage.ledger.unknown(P1);
+    }
+    let explanation = format!(
+        "Two different batches were acknowledged with the same offset {} of {}: producer {} epoch \
+         {} sequence {}, and producer {} epoch {} sequence {}. At most one of them is there.",
+        ack.base,
+        stage.words(log),
+        other.body.producer_id,
+        other.body.producer_epoch,
+        other.body.sequence,
+        ack.body.producer_id,
+        ack.body.producer_epoch,
+        ack.body.sequence,
+    );
+    let fields = stage.place(log, ack.base);
+    stage.ledger.broken(P1, fields, &[other.mark, ack.mark], explanation);
+}
+
+/// Holds every acknowledgement against the log as it was read.
+pub(super) fn finish(stage: &mut Stage) {
+    let Stage { ledger, topics, logs } = stage;
+    let mut broken = Vec::new();
+    for (id, log) in logs.all() {
+        let uncertain = !topics.is_certain_by_name(id);
+        for ack in &log.acks {
+            let judged = match log.batch_around(ack.base) {
+                Some(batch) if uncertain && (ack.by_name || batch.by_name) => Judged::Unknown,
+                Some(batch) => beside(ack, batch),
+                None if uncertain && ack.by_name => Judged::Unknown,
+                None => absent(ack, log, |connection| ledger.broker(connection)),
+            };
+            match judged {
+                Judged::Held => ledger.held(P1),
+                Judged::Unknown => ledger.unknown(P1),
+                Judged::Broken(mark, why) => broken.push((id, *ack, mark, why)),
+            }
+        }
+    }
+    ledger.unknown_times(P1, logs.forgotten[1]);
+    for (id, ack, mark, why) in broken {
+        let mut fields = stage.place(id, ack.base);
+        fields.extend([
+            ("producer_id", json!(ack.body.producer_id)),
+            ("producer_epoch", json!(ack.body.producer_epoch)),
+            ("base_sequence", json!(ack.body.sequence)),
+        ]);
+        let explanation = format!(
+            "A batch of {} records (producer {} epoch {} sequence {}) was acknowledged with offset \
+             {} of {}, acks=all. {why}",
+            ack.body.count,
+            ack.body.producer_id,
+            ack.body.producer_epoch,
+            ack.body.sequence,
+            ack.base,
+            stage.words(id),
+        );
+        stage.ledger.broken(P1, fields, &[ack.mark, mark], explanation);
+    }
+}
+
+enum Judged {
+    Held,
+    Unknown,
+    Broken(Mark, String),
+}
+
+/// An acknowledgement beside the batch that was read at its offset.
+fn beside(ack: &Ack, batch: &Batch) -> Judged {
+    if batch.base != ack.base {
+        // Brokers that put batches together write them at other bases.
+        return Judged::Unknown;
+    }
+    let (there, told) = (&batch.body, &ack.body);
+    if there.is_same(told) || there.content == told.content && there.count == told.count {
+        return Judged::Held;
+    }
+    if there.count < told.count && there.is_same_write(&Body { count: there.count, ..*told }) {
+        // Compaction took some of its records.
+        return Judged::Unknown;
+    }
+    let why = format!(
+        "What was read there is another batch: {} records, producer {} epoch {} sequence {}.",
+        there.count, there.producer_id, there.producer_epoch, there.sequence
+    );
+    Judged::Broken(batch.mark, why)
+}
+
+/// An acknowledgement of which no batch was read.
+fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketAddr>) -> Judged {
+    if ack.base < log.log_start {
+        return Judged::Unknown;
+    }
+    if let Some((from, to)) = log.stretch(ack.base) {
+        // What was read from there on begins above it.
+        let after = log.batches.partition_point(|batch| batch.base <= ack.base);
+        return match log.batches.get(after) {
+            Some(next) if !ack.body.keyed && next.base <= to && next.body.kind.is_data() => {
+                let why = format!(
+                    "The log was read from {from} to {to} without a hole, and nothing is there."
+                );
+                Judged::Broken(next.mark, why)
+            }
+            _ => Judged::Unknown,
+        };
+    }
+    match &log.end {
+        Some((end, mark))
+            if *end <= ack.base
+                && ack.mark.ns_until(mark) >= SETTLED_NS
+                && broker(mark.connection()) == broker(ack.mark.connection()) =>
+        {
+            let why = format!("Later the same broker says that its log ends at {end}.");
+            Judged::Broken(*mark, why)
+        }
+        _ => Judged::Unknown,
+    }
+}

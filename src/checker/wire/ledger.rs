@@ -1,0 +1,134 @@
+//! What was found, how often each invariant could be checked, and how witnesses are named.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use rustc_hash::FxHashMap;
+use serde_json::Value as Json;
+
+use super::super::verdict::{Case, Checks, ExchangeName, Found};
+use super::invariant::Invariant;
+use super::mark::Mark;
+use crate::history::Connection;
+use crate::history::facts::Seen;
+
+/// Cases kept of one invariant where all are asked for.
+const CASES_MAX: usize = 10_000;
+
+/// One invariant's counts and cases.
+#[derive(Debug, Default)]
+struct Tally {
+    checked: u64,
+    could_not: u64,
+    broken: u64,
+    cases: Vec<Case>,
+}
+
+/// Collects what the checks find.
+#[derive(Debug)]
+pub(super) struct Ledger {
+    tallies: [Tally; Invariant::COUNT],
+    connections: FxHashMap<u64, (SocketAddr, SocketAddr)>,
+    cases_max: usize,
+}
+
+impl Ledger {
+    /// Keeps so many cases of each invariant; 0 is all.
+    pub(super) fn new(cases_max: usize) -> Self {
+        let cases_max = if cases_max == 0 { CASES_MAX } else { cases_max.min(CASES_MAX) };
+        let tallies = std::array::from_fn(|_| Tally::default());
+        Self { tallies, connections: FxHashMap::default(), cases_max }
+    }
+
+    pub(super) fn name_connection(
+        &mut self,
+        connection: Connection,
+        client: SocketAddr,
+        broker: SocketAddr,
+    ) {
+        self.connections.insert(connection.0, (client, broker));
+    }
+
+    /// The broker's end of a connection.
+    pub(super) fn broker(&self, connection: u64) -> Option<SocketAddr> {
+        self.connections.get(&connection).map(|(_, broker)| *broker)
+    }
+
+    /// It could be checked once more, and held.
+    pub(super) fn held(&mut self, invariant: Invariant) {
+        self.tallies[invariant as usize].checked += 1;
+    }
+
+    /// It could not be checked once more.
+    pub(super) fn unknown(&mut self, invariant: Invariant) {
+        self.tallies[invariant as usize].could_not += 1;
+    }
+
+    /// The same so many times.
+    pub(super) fn unknown_times(&mut self, invariant: Invariant, times: u64) {
+        self.tallies[invariant as usize].could_not += times;
+    }
+
+    /// It was checked, and does not hold.
+    pub(super) fn broken(
+        &mut self,
+        invariant: Invariant,
+        fields: Vec<(&'static str, Json)>,
+        marks: &[Mark],
+        explanation: String,
+    ) {
+        let tally = &mut self.tallies[invariant as usize];
+        tally.checked += 1;
+        tally.broken += 1;
+        if tally.cases.len() >= self.cases_max {
+            return;
+        }
+        let mut case = Case { fields, explanation, ..Case::default() };
+        for mark in marks {
+            let connection = match self.connections.get(&mark.connection()) {
+                Some((client, broker)) => format!("{client}-{broker}"),
+                None => mark.connection().to_string(),
+            };
+            let name = ExchangeName { connection, correlation_id: mark.correlation_id() };
+            if !case.exchanges.contains(&name) {
+                case.exchanges.push(name);
+            }
+            for frame in mark.frames() {
+                if !case.frames.contains(&frame) {
+                    case.frames.push(frame);
+                }
+            }
+        }
+        self.tallies[invariant as usize].cases.push(case);
+    }
+
+    /// The same about one exchange.
+    pub(super) fn broken_by(
+        &mut self,
+        invariant: Invariant,
+        fields: Vec<(&'static str, Json)>,
+        seen: &Seen,
+        explanation: String,
+    ) {
+        self.broken(invariant, fields, &[Mark::of(seen)], explanation);
+    }
+
+    pub(super) fn is_anything_checked(&self) -> bool {
+        self.tallies.iter().any(|tally| tally.checked > 0)
+    }
+
+    /// Everything found, and the counts of every check.
+    pub(super) fn finish(self) -> (BTreeMap<String, Found>, BTreeMap<&'static str, Checks>) {
+        let mut anomalies = BTreeMap::new();
+        let mut checks = BTreeMap::new();
+        for (invariant, tally) in Invariant::ALL.into_iter().zip(self.tallies) {
+            let Tally { checked, could_not, broken, cases } = tally;
+            checks.insert(invariant.name(), Checks { checked, could_not });
+            if broken > 0 {
+                let found = Found { count: broken, bad: true, cases };
+                anomalies.insert(invariant.name().to_owned(), found);
+            }
+        }
+        (anomalies, checks)
+    }
+}

@@ -1,0 +1,327 @@
+//! What is known of each log: the batches that consumers were given, the stretches they were read
+//! without a hole, and what producers were told.
+//!
+//! Batches and acknowledgements are kept by offset, some eighty bytes each, up to a number over
+//! all logs; beyond it the lowest offsets of the log at hand go and are not judged.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use kafka_wire::batch::ControlType;
+
+use super::mark::Mark;
+use super::topics::LogId;
+use crate::history::facts::BatchFacts;
+
+/// Batches kept of all logs.
+pub(super) const BATCHES_MAX: usize = 800_000;
+/// Acknowledgements kept of all logs.
+pub(super) const ACKS_MAX: usize = 500_000;
+/// Batches kept from consumers that are remembered, in all logs.
+const HIDDEN_MAX: usize = 200_000;
+
+/// What a batch is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Records outside of transactions.
+    Plain,
+    /// Records of a transaction.
+    Transactional,
+    /// A commit marker.
+    Commit,
+    /// An abort marker.
+    Abort,
+    /// Another control batch.
+    Control,
+}
+
+impl Kind {
+    pub(super) fn of(batch: &BatchFacts) -> Self {
+        match batch.control {
+            Some(ControlType::Commit) => Self::Commit,
+            Some(ControlType::Abort) => Self::Abort,
+            _ if batch.header.is_control() => Self::Control,
+            _ if batch.header.is_transactional() => Self::Transactional,
+            _ => Self::Plain,
+        }
+    }
+
+    pub(super) fn is_marker(self) -> bool {
+        matches!(self, Self::Commit | Self::Abort)
+    }
+
+    pub(super) fn is_data(self) -> bool {
+        matches!(self, Self::Plain | Self::Transactional)
+    }
+}
+
+/// A batch, without its offset.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Body {
+    pub(super) producer_id: i64,
+    pub(super) content: u64,
+    pub(super) sequence: i32,
+    pub(super) count: i32,
+    pub(super) producer_epoch: i16,
+    pub(super) kind: Kind,
+    pub(super) keyed: bool,
+}
+
+impl Body {
+    pub(super) fn of(batch: &BatchFacts) -> Self {
+        Self {
+            producer_id: batch.header.producer_id.0,
+            content: batch.content,
+            sequence: batch.header.base_sequence.0,
+            count: batch.header.record_count,
+            producer_epoch: batch.header.producer_epoch.0,
+            kind: Kind::of(batch),
+            keyed: batch.keyed,
+        }
+    }
+
+    /// Whether both are the same batch: the same records of the same producer in the same place
+    /// of its sequence.
+    pub(super) fn is_same(&self, other: &Self) -> bool {
+        self.is_same_write(other) && self.content == other.content
+    }
+
+    /// Whether both are one place in a producer's sequence.
+    pub(super) fn is_same_write(&self, other: &Self) -> bool {
+        (self.producer_id, self.producer_epoch, self.sequence, self.count)
+            == (other.producer_id, other.producer_epoch, other.sequence, other.count)
+    }
+}
+
+/// A batch that a consumer was given.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Batch {
+    pub(super) base: i64,
+    pub(super) last: i64,
+    pub(super) body: Body,
+    pub(super) leader_epoch: i32,
+    /// Its greatest timestamp, in milliseconds.
+    pub(super) timestamp_ms: i64,
+    /// Said of the topic by name.
+    pub(super) by_name: bool,
+    /// A consumer of committed records was given its records, in the exchange of the mark.
+    pub(super) delivered: bool,
+    /// The first exchange it was seen in.
+    pub(super) mark: Mark,
+}
+
+/// A batch that a producer was told is in the log.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ack {
+    pub(super) base: i64,
+    pub(super) body: Body,
+    pub(super) by_name: bool,
+    pub(super) mark: Mark,
+}
+
+/// What became of something put among others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Put {
+    /// It is new.
+    New,
+    /// It was there already.
+    Same,
+    /// The same number of records at the same offset, and others.
+    Differs(usize),
+    /// It overlaps others in a way that may have a harmless reason: compaction, other batches.
+    Unclear,
+}
+
+/// One log.
+#[derive(Debug, Default)]
+pub(super) struct Log {
+    pub(super) batches: VecDeque<Batch>,
+    pub(super) acks: VecDeque<Ack>,
+    /// Stretches read without a hole, both ends included, in order.
+    covered: Vec<(i64, i64)>,
+    /// The highest log start offset that was said.
+    pub(super) log_start: i64,
+    /// The last high watermark that a consumer was told.
+    pub(super) end: Option<(i64, Mark)>,
+    /// Batches that were kept from a consumer of committed records, by offset.
+    pub(super) hidden: BTreeMap<i64, Mark>,
+}
+
+impl Log {
+    /// Whether all offsets from one to the other were read, in one stretch.
+    pub(super) fn is_covered(&self, from: i64, to: i64) -> bool {
+        self.stretch(from).is_some_and(|(_, end)| to <= end)
+    }
+
+    /// The stretch around an offset.
+    pub(super) fn stretch(&self, offset: i64) -> Option<(i64, i64)> {
+        let after = self.covered.partition_point(|&(start, _)| start <= offset);
+        let stretch = *self.covered[..after].last()?;
+        (offset <= stretch.1).then_some(stretch)
+    }
+
+    /// A stretch was read without a hole.
+    pub(super) fn cover(&mut self, from: i64, to: i64) {
+        if let Some(last) = self.covered.last_mut()
+            && last.0 <= from
+            && from <= last.1.saturating_add(1)
+        {
+            last.1 = last.1.max(to);
+            return;
+        }
+        let first = self.covered.partition_point(|&(_, end)| end.saturating_add(1) < from);
+        let after = self.covered.partition_point(|&(start, _)| start <= to.saturating_add(1));
+        if first >= after {
+            self.covered.insert(first, (from, to));
+            return;
+        }
+        let merged = (self.covered[first].0.min(from), self.covered[after - 1].1.max(to));
+        self.covered[first] = merged;
+        self.covered.drain(first + 1..after);
+    }
+
+    /// Puts a batch among the others.
+    pub(super) fn put_batch(&mut self, batch: Batch) -> Put {
+        let at = self.batches.partition_point(|known| known.base < batch.base);
+        if let Some(known) = self.batches.get(at)
+            && known.base == batch.base
+        {
+            let known_body = known.body;
+            return if known.last == batch.last && known_body.is_same(&batch.body) {
+                if batch.delivered && !known.delivered {
+                    self.batches[at].delivered = true;
+                    self.batches[at].mark = batch.mark;
+                }
+                Put::Same
+            } else if known.last == batch.last && known_body.count == batch.body.count {
+                Put::Differs(at)
+            } else {
+                Put::Unclear
+            };
+        }
+        let overlaps = at > 0 && self.batches[at - 1].last >= batch.base
+            || self.batches.get(at).is_some_and(|next| next.base <= batch.last);
+        if overlaps {
+            return Put::Unclear;
+        }
+        self.batches.insert(at, batch);
+        Put::New
+    }
+
+    /// Puts an acknowledgement among the others.
+    pub(super) fn put_ack(&mut self, ack: Ack) -> Put {
+        let at = self.acks.partition_point(|known| known.base < ack.base);
+        match self.acks.get(at) {
+            Some(known) if known.base == ack.base => {
+                if known.body.is_same(&ack.body) {
+                    Put::Same
+                } else {
+                    Put::Differs(at)
+                }
+            }
+            _ => {
+                self.acks.insert(at, ack);
+                Put::New
+            }
+        }
+    }
+
+    /// The place of the batch that begins at an offset.
+    pub(super) fn index_of(&self, base: i64) -> Option<usize> {
+        let at = self.batches.partition_point(|known| known.base < base);
+        self.batches.get(at).filter(|known| known.base == base).map(|_| at)
+    }
+
+    /// The batch that holds an offset.
+    pub(super) fn batch_around(&self, offset: i64) -> Option<&Batch> {
+        let after = self.batches.partition_point(|known| known.base <= offset);
+        self.batches.get(after.checked_sub(1)?).filter(|known| offset <= known.last)
+    }
+
+    /// The acknowledgement of the batch that begins at an offset.
+    pub(super) fn ack_at(&self, base: i64) -> Option<&Ack> {
+        let at = self.acks.partition_point(|known| known.base < base);
+        self.acks.get(at).filter(|known| known.base == base)
+    }
+}
+
+/// All logs.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    logs: Vec<Log>,
+    batches: usize,
+    acks: usize,
+    hidden: usize,
+    /// Batches and acknowledgements that had to go.
+    pub(super) forgotten: [u64; 2],
+}
+
+impl Logs {
+    pub(super) fn of(&mut self, id: LogId) -> &mut Log {
+        let index = id.0 as usize;
+        if self.logs.len() <= index {
+            self.logs.resize_with(index + 1, Log::default);
+        }
+        &mut self.logs[index]
+    }
+
+    pub(super) fn all(&self) -> impl Iterator<Item = (LogId, &Log)> {
+        self.logs.iter().enumerate().map(|(index, log)| (LogId(index as u32), log))
+    }
+
+    /// Puts a batch into a log.
+    pub(super) fn put_batch(&mut self, id: LogId, batch: Batch) -> Put {
+        let full = self.batches >= BATCHES_MAX;
+        let log = self.of(id);
+        let put = log.put_batch(batch);
+        if put == Put::New {
+            if full && log.batches.pop_front().is_some() {
+                self.forgotten[0] += 1;
+            } else {
+                self.batches += 1;
+            }
+        }
+        put
+    }
+
+    /// A batch was kept from a consumer of committed records.
+    pub(super) fn hide(&mut self, id: LogId, base: i64, mark: Mark) {
+        if self.hidden < HIDDEN_MAX {
+            self.hidden += 1;
+            self.of(id).hidden.entry(base).or_insert(mark);
+        }
+    }
+
+    /// Puts an acknowledgement into a log.
+    pub(super) fn put_ack(&mut self, id: LogId, ack: Ack) -> Put {
+        let full = self.acks >= ACKS_MAX;
+        let log = self.of(id);
+        let put = log.put_ack(ack);
+        if put == Put::New {
+            if full && log.acks.pop_front().is_some() {
+                self.forgotten[1] += 1;
+            } else {
+                self.acks += 1;
+            }
+        }
+        put
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_that_touch_are_one() {
+        let mut log = Log::default();
+        for (from, to) in [(0, 4), (10, 14), (5, 6), (20, 29), (8, 21)] {
+            log.cover(from, to);
+        }
+        assert_eq!(log.covered, [(0, 6), (8, 29)]);
+        assert!(log.is_covered(9, 29) && !log.is_covered(6, 8));
+        log.cover(7, 7);
+        assert_eq!(log.covered, [(0, 29)]);
+        log.cover(3, 12);
+        assert_eq!(log.covered, [(0, 29)]);
+    }
+}

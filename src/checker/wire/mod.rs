@@ -1,0 +1,244 @@
+//! Judges exchanges: what a correct broker keeps, whatever the client does.
+//!
+//! Facts come by once, in the order in which exchanges become whole, from a live run, a proxy or a
+//! capture alike. Each check is a module that says what it needs to have seen: where the facts do
+//! not show enough it counts that it could not check, and never guesses. Orders between
+//! connections are used only where a request came after an answer had left.
+//!
+//! * [`Invariant`]: what is looked for; `docs/WIRE.md` says each in full.
+//! * `framing` (W1–W4), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
+//!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
+//! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end.
+//! * `topics`, `log` and `transactions` hold what is known; `ledger` what was found.
+//!
+//! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
+//! and what had to go is counted as not checked.
+//!
+//! Never: sees bytes; takes an order for certain that is not.
+
+mod acks;
+mod fencing;
+mod framing;
+mod groups;
+mod invariant;
+mod ledger;
+mod log;
+mod mark;
+mod offsets;
+mod outcome;
+mod reading;
+mod stable;
+mod stage;
+mod topics;
+mod transactions;
+mod walk;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+
+use kafka_wire::ErrorCode;
+
+pub use invariant::Invariant;
+
+use self::acks::Acks;
+use self::fencing::Fencing;
+use self::framing::Framing;
+use self::groups::Groups;
+use self::ledger::Ledger;
+use self::log::Logs;
+use self::offsets::CommittedOffsets;
+use self::stable::Stable;
+use self::stage::Stage;
+use self::topics::{LogId, Topics};
+use self::transactions::Transactions;
+use super::verdict::{Found, WireStats};
+use crate::history::facts::{Deed, Fact, FactTaker, Fetched, Produced, Seen, Topic};
+use crate::history::wire::{ConnectionFacts, ConnectionSummary, Protocol, StreamTrouble};
+
+/// What came of judging exchanges.
+#[derive(Debug)]
+pub struct WireFound {
+    /// What was found, by name.
+    pub anomalies: BTreeMap<String, Found>,
+    /// Counts.
+    pub stats: WireStats,
+    /// Whether anything could be checked.
+    pub judged: bool,
+}
+
+/// Judges exchanges as they come by.
+#[derive(Debug)]
+pub struct WireCheck {
+    stage: Stage,
+    framing: Framing,
+    fencing: Fencing,
+    acks: Acks,
+    stable: Stable,
+    transactions: Transactions,
+    groups: Groups,
+    offsets: CommittedOffsets,
+    stats: WireStats,
+    tls_connections: u64,
+}
+
+impl WireCheck {
+    /// Keeps so many cases of each invariant; 0 is all.
+    #[must_use]
+    pub fn new(cases_max: usize) -> Self {
+        Self {
+            stage: Stage {
+                ledger: Ledger::new(cases_max),
+                topics: Topics::default(),
+                logs: Logs::default(),
+            },
+            framing: Framing::default(),
+            fencing: Fencing::default(),
+            acks: Acks::default(),
+            stable: Stable::default(),
+            transactions: Transactions::default(),
+            groups: Groups::default(),
+            offsets: CommittedOffsets::default(),
+            stats: WireStats::default(),
+            tls_connections: 0,
+        }
+    }
+
+    /// Connections in which nothing can be read because they are encrypted.
+    #[must_use]
+    pub fn tls_connections(&self) -> u64 {
+        self.tls_connections
+    }
+
+    /// All facts came by.
+    #[must_use]
+    pub fn finish(mut self) -> WireFound {
+        self.transactions.sort();
+        acks::finish(&mut self.stage);
+        for log in (0..self.stage.topics.log_count()).map(LogId) {
+            let fates = walk::walk(&mut self.stage, log);
+            let cluster = self.stage.topics.cluster_of(log);
+            let (transactions, stable) = (&self.transactions, &self.stable);
+            outcome::judge(&mut self.stage, log, cluster, &fates, transactions, stable);
+        }
+        self.groups.finish(&mut self.stage);
+        self.offsets.finish(&mut self.stage, &self.transactions);
+        let judged = self.stage.ledger.is_anything_checked();
+        let (anomalies, checks) = self.stage.ledger.finish();
+        WireFound { anomalies, stats: WireStats { checks, ..self.stats }, judged }
+    }
+
+    fn produced(&mut self, fact: &Fact, acks: i16, partitions: &[Produced]) {
+        let cluster = self.stage.cluster(&fact.seen);
+        for produced in partitions {
+            let Some(log) = self.stage.topics.log(cluster, &produced.topic, produced.partition)
+            else {
+                continue;
+            };
+            let sent_before = self.acks.produced(&mut self.stage, fact, acks, log, produced);
+            self.fencing.produced(&mut self.stage, fact, produced, sent_before);
+            if produced.answer.is_some_and(|(error, ..)| is_unknown_topic(error)) {
+                self.stage.topics.forget(cluster, &produced.topic);
+            }
+        }
+    }
+
+    fn fetched(&mut self, fact: &Fact, read_committed: bool, by_consumer: bool, of: &[Fetched]) {
+        let cluster = self.stage.cluster(&fact.seen);
+        for fetched in of {
+            if is_unknown_topic(fetched.error) {
+                self.stage.topics.forget(cluster, &fetched.topic);
+                continue;
+            }
+            let Some(log) = self.stage.topics.log(cluster, &fetched.topic, fetched.partition)
+            else {
+                continue;
+            };
+            let handed = match read_committed {
+                true => reading::handed_on(fetched),
+                false => vec![None; fetched.batches.len()],
+            };
+            reading::fetched(&mut self.stage, fact, log, fetched, by_consumer, &handed);
+            if by_consumer && fetched.error == 0 {
+                self.stable.fetched(&mut self.stage, fact, log, fetched, read_committed);
+            }
+        }
+    }
+
+    fn learn(&mut self, fact: &Fact) {
+        let cluster = self.stage.cluster(&fact.seen);
+        match &fact.deed {
+            Deed::Metadata { cluster_id, topics } => {
+                let broker = self.stage.ledger.broker(fact.seen.connection.0);
+                if let (Some(id), Some(broker)) = (cluster_id, broker) {
+                    self.stage.topics.learn_cluster(broker, id);
+                }
+                let cluster = self.stage.cluster(&fact.seen);
+                for (error, name, id) in topics {
+                    let Some(name) = name else { continue };
+                    match id {
+                        _ if is_unknown_topic(*error) => {
+                            self.stage.topics.forget(cluster, &Topic::Name(name.clone()));
+                        }
+                        Some(id) => self.stage.topics.learn_id(cluster, name, *id),
+                        None => {}
+                    }
+                }
+            }
+            Deed::TopicsChanged(topics) => {
+                for topic in topics {
+                    self.stage.topics.forget(cluster, topic);
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+fn is_unknown_topic(error: i16) -> bool {
+    error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
+}
+
+impl FactTaker for WireCheck {
+    fn connection(&mut self, facts: &ConnectionFacts) {
+        self.stage.ledger.name_connection(facts.connection, facts.client, facts.broker);
+        self.framing.connection(facts);
+        self.stats.connections += 1;
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        self.stats.exchanges += 1;
+        self.learn(&fact);
+        self.framing.fact(&mut self.stage, &fact);
+        self.fencing.fact(&mut self.stage, &fact);
+        self.transactions.fact(&self.stage, &fact);
+        self.groups.fact(&mut self.stage, &fact);
+        self.offsets.fact(&mut self.stage, &fact);
+        match &fact.deed {
+            Deed::Produce { acks, partitions, .. } => self.produced(&fact, *acks, partitions),
+            Deed::Fetch { read_committed, by_consumer, partitions } => {
+                self.fetched(&fact, *read_committed, *by_consumer, partitions);
+            }
+            _ => {}
+        }
+    }
+
+    fn stray(&mut self, seen: &Seen) {
+        self.framing.stray(seen);
+    }
+
+    fn trouble(&mut self, trouble: &StreamTrouble) {
+        self.framing.trouble(trouble);
+    }
+
+    fn closed(&mut self, summary: &ConnectionSummary, explained_bytes: u64) {
+        let bytes: u64 = summary.directions.iter().map(|direction| direction.bytes).sum();
+        self.stats.gaps += summary.directions.iter().map(|direction| direction.gaps).sum::<u64>();
+        self.stats.undecoded_bytes += bytes.saturating_sub(explained_bytes);
+        if summary.protocol == Protocol::Tls {
+            self.tls_connections += 1;
+        }
+        self.framing.closed(&mut self.stage, summary);
+    }
+}

@@ -1,0 +1,287 @@
+//! P8, G3 and G4: what groups committed, and what OffsetFetch returns of it.
+//!
+//! Needs to have seen: the commits, and for those of transactions the EndTxn that decides them; a
+//! fetch of the offset that was sent after the answers. Offsets of a transaction are certainly
+//! there only for a fetch that waits for stable ones (KIP-447): markers are written after EndTxn
+//! is answered.
+//!
+//! Not checked: values nobody was seen to commit, which are a stranger's; groups of which offsets
+//! were deleted; topics of one name that were created twice; what was processed without commits.
+
+use std::sync::Arc;
+
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::json;
+
+use super::invariant::Invariant::{self, G3, G4, P8};
+use super::mark::Mark;
+use super::stage::Stage;
+use super::topics::Cluster;
+use super::transactions::Transactions;
+use crate::history::facts::{Deed, Fact, Offsets, Topic};
+
+/// Commits and fetches kept, of all groups.
+const KEPT_MAX: usize = 300_000;
+/// Commits looked at for one fetch.
+const LOOK_BACK: usize = 256;
+
+type Key = (Cluster, Arc<str>, Topic, i32);
+
+#[derive(Debug, Clone, Copy)]
+struct Commit {
+    offset: i64,
+    /// Whether it was answered without an error.
+    accepted: bool,
+    /// Producer id and epoch of its transaction.
+    transaction: Option<(i64, i16)>,
+    mark: Mark,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Fetch {
+    offset: i64,
+    require_stable: bool,
+    mark: Mark,
+}
+
+#[derive(Debug, Default)]
+struct History {
+    commits: Vec<Commit>,
+    fetches: Vec<Fetch>,
+}
+
+/// Watches committed offsets.
+#[derive(Debug, Default)]
+pub(super) struct CommittedOffsets {
+    histories: FxHashMap<Key, History>,
+    kept: usize,
+    deleted: FxHashSet<(Cluster, Arc<str>)>,
+}
+
+impl CommittedOffsets {
+    pub(super) fn fact(&mut self, stage: &mut Stage, fact: &Fact) {
+        let cluster = stage.cluster(&fact.seen);
+        match &fact.deed {
+            Deed::OffsetCommit(offsets) => {
+                self.commit(cluster, offsets, None, &Mark::of(&fact.seen))
+            }
+            Deed::TxnOffsetCommit { asked, offsets } => {
+                let of = (asked.producer_id, asked.producer_epoch);
+                self.commit(cluster, offsets, Some(of), &Mark::of(&fact.seen));
+            }
+            Deed::OffsetFetch { require_stable, groups } => {
+                for (group, offsets) in groups {
+                    for of in offsets {
+                        let fetch = Fetch {
+                            offset: of.offset,
+                            require_stable: *require_stable,
+                            mark: Mark::of(&fact.seen),
+                        };
+                        let key = (cluster, Arc::clone(group), of.topic.clone(), of.partition);
+                        if let Some(history) = self.history(key) {
+                            history.fetches.push(fetch);
+                        }
+                    }
+                }
+            }
+            Deed::GroupsChanged(groups) => {
+                self.deleted.extend(groups.iter().map(|group| (cluster, Arc::clone(group))));
+            }
+            _ => {}
+        }
+    }
+
+    fn commit(
+        &mut self,
+        cluster: Cluster,
+        offsets: &Offsets,
+        transaction: Option<(i64, i16)>,
+        mark: &Mark,
+    ) {
+        for of in &offsets.offsets {
+            let group = Arc::clone(&offsets.member.group);
+            let key = (cluster, group, of.topic.clone(), of.partition);
+            let accepted = offsets.answered && of.error == 0;
+            let commit = Commit { offset: of.offset, accepted, transaction, mark: *mark };
+            if let Some(history) = self.history(key) {
+                history.commits.push(commit);
+            }
+        }
+    }
+
+    fn history(&mut self, key: Key) -> Option<&mut History> {
+        self.kept += 1;
+        (self.kept <= KEPT_MAX).then(|| self.histories.entry(key).or_default())
+    }
+
+    /// Judges everything.
+    pub(super) fn finish(&mut self, stage: &mut Stage, transactions: &Transactions) {
+        let mut histories: Vec<_> = self.histories.drain().collect();
+        histories.sort_by(|(one, _), (other, _)| one.cmp(other));
+        for (key, mut history) in histories {
+            let (cluster, group, topic, _) = &key;
+            let is_certain = stage.topics.is_certain_name(*cluster, topic)
+                && !self.deleted.contains(&(*cluster, Arc::clone(group)));
+            if !is_certain {
+                stage.ledger.unknown_times(G3, history.fetches.len() as u64);
+                continue;
+            }
+            history.commits.sort_by_key(|commit| commit.mark.request().time_ns);
+            history.fetches.sort_by_key(|fetch| fetch.mark.request().time_ns);
+            judge(stage, &key, &history, transactions);
+        }
+        stage.ledger.unknown_times(G3, self.kept.saturating_sub(KEPT_MAX) as u64);
+    }
+}
+
+/// When a commit can be seen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Visible {
+    /// It certainly is.
+    Yes,
+    /// It may be.
+    Perhaps,
+    /// Its transaction was aborted.
+    Never,
+}
+
+fn visible(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transactions) -> Visible {
+    let Some((producer_id, epoch)) = commit.transaction else {
+        let is_there = commit.accepted && commit.mark.is_before(&fetch.mark);
+        return if is_there { Visible::Yes } else { Visible::Perhaps };
+    };
+    let end = transactions.end_of((of, producer_id), epoch, &commit.mark);
+    match end {
+        Some((end, None)) if !end.committed => Visible::Never,
+        Some((end, None)) if commit.accepted && end.mark.is_before(&fetch.mark) => {
+            if fetch.require_stable { Visible::Yes } else { Visible::Perhaps }
+        }
+        _ => Visible::Perhaps,
+    }
+}
+
+fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transactions) {
+    for fetch in &history.fetches {
+        let before = history.commits.partition_point(|commit| {
+            // What was sent after the fetch was answered cannot be in the answer.
+            fetch.mark.response().is_none_or(|at| commit.mark.request().time_ns <= at.time_ns)
+        });
+        let commits = &history.commits[before.saturating_sub(LOOK_BACK)..before];
+        let visible: Vec<Visible> =
+            commits.iter().map(|commit| visible(commit, fetch, key.0, transactions)).collect();
+        let last = (0..commits.len()).rev().find(|&at| visible[at] == Visible::Yes);
+        let is_allowed = |at: usize| {
+            let superseded = (at + 1..commits.len()).any(|later| {
+                visible[later] == Visible::Yes && commits[at].mark.is_before(&commits[later].mark)
+            });
+            visible[at] != Visible::Never && !superseded
+        };
+        let is_value = |at: &usize| commits[*at].offset == fetch.offset;
+        let invariant = match last {
+            Some(last) if commits[last].transaction.is_none() => G3,
+            _ => P8,
+        };
+        if (0..commits.len()).filter(is_value).any(is_allowed) {
+            match last {
+                Some(_) => stage.ledger.held(invariant),
+                None => stage.ledger.unknown(invariant),
+            }
+            repeated(stage, key, history, fetch, transactions);
+            continue;
+        }
+        let others = (0..commits.len()).filter(is_value);
+        let aborted = others.clone().find(|&at| visible[at] == Visible::Never);
+        let superseded = others.clone().find(|&at| visible[at] != Visible::Never);
+        match (last, aborted, superseded) {
+            (Some(_), Some(aborted), None) => {
+                let marks = [commits[aborted].mark, fetch.mark];
+                let why = "that is the offset of a transaction that was aborted";
+                lost(stage, key, (P8, fetch), &marks, why);
+            }
+            (Some(last), _, Some(_)) => {
+                let marks = [commits[last].mark, fetch.mark];
+                let why = format!("{} had been committed since", commits[last].offset);
+                lost(stage, key, (invariant, fetch), &marks, &why);
+            }
+            (Some(last), None, None) if fetch.offset < 0 => {
+                let marks = [commits[last].mark, fetch.mark];
+                let why = format!("{} had been committed", commits[last].offset);
+                lost(stage, key, (invariant, fetch), &marks, &why);
+            }
+            _ => stage.ledger.unknown(invariant),
+        }
+    }
+}
+
+fn fields(key: &Key, offset: i64) -> Vec<(&'static str, serde_json::Value)> {
+    let (_, group, topic, partition) = key;
+    vec![
+        ("group", json!(&**group)),
+        ("topic", json!(topic.to_string())),
+        ("partition", json!(partition)),
+        ("offset", json!(offset)),
+    ]
+}
+
+fn lost(
+    stage: &mut Stage,
+    key: &Key,
+    (invariant, fetch): (Invariant, &Fetch),
+    marks: &[Mark],
+    why: &str,
+) {
+    let (_, group, topic, partition) = key;
+    let explanation = format!(
+        "OffsetFetch of group {group} returned {} for {topic}-{partition}; {why}.",
+        fetch.offset
+    );
+    stage.ledger.broken(invariant, fields(key, fetch.offset), marks, explanation);
+}
+
+/// G4: after a transaction had committed its input offset, a fetch returned an earlier one, and
+/// another transaction committed from there up to no more than that: it processed the same again.
+fn repeated(
+    stage: &mut Stage,
+    key: &Key,
+    history: &History,
+    fetch: &Fetch,
+    transactions: &Transactions,
+) {
+    let committed = |commit: &Commit| {
+        let (producer_id, epoch) = commit.transaction?;
+        let (end, stale) = transactions.end_of((key.0, producer_id), epoch, &commit.mark)?;
+        (commit.accepted && end.committed && stale.is_none()).then_some(*end)
+    };
+    let first = history.commits.iter().rev().find(|commit| {
+        commit.offset > fetch.offset
+            && committed(commit).is_some_and(|end| end.mark.is_before(&fetch.mark))
+    });
+    let Some(first) = first else {
+        if history.commits.iter().any(|commit| commit.transaction.is_some()) {
+            stage.ledger.held(G4);
+        }
+        return;
+    };
+    let again = history.commits.iter().find(|commit| {
+        fetch.mark.is_before(&commit.mark)
+            && commit.offset > fetch.offset
+            && commit.offset <= first.offset
+            && committed(commit).is_some()
+    });
+    // Someone may have set the offset back on purpose.
+    let reset = history.commits.iter().any(|commit| {
+        commit.transaction.is_none()
+            && commit.offset <= fetch.offset
+            && !commit.mark.is_before(&first.mark)
+    });
+    let (Some(again), false) = (again, reset) else { return stage.ledger.unknown(G4) };
+    let (_, group, topic, partition) = key;
+    let explanation = format!(
+        "A transaction committed offset {} of {topic}-{partition} for group {group}. After that \
+         OffsetFetch returned {}, and another transaction committed {}: its input was processed \
+         twice in committed transactions.",
+        first.offset, fetch.offset, again.offset
+    );
+    let marks = [first.mark, fetch.mark, again.mark];
+    stage.ledger.broken(G4, fields(key, again.offset), &marks, explanation);
+}

@@ -1,0 +1,324 @@
+//! P5, P6 and P7, and of L5, L6 and L7 what needs the fate of a transaction: what clients were told
+//! beside what the log says.
+//!
+//! Needs to have seen: the batch acknowledged, the EndTxn that decides it answered with success,
+//! and its marker in the log. A marker in the log and what a coordinator says need no order in
+//! time to contradict each other. That a transaction was open when something was answered is
+//! certain where its EndTxn was sent only afterwards.
+//!
+//! Not checked: transactions whose EndTxn was not answered, or overlaps the batch; markers of
+//! administrators.
+
+use serde_json::json;
+
+use super::invariant::Invariant::{L5, L6, L7, P5, P6, P7};
+use super::log::{Ack, Batch, Kind};
+use super::mark::Mark;
+use super::stable::{Run, Stable};
+use super::stage::Stage;
+use super::topics::{Cluster, LogId};
+use super::transactions::{End, Transactions};
+use super::walk::{self, Fate};
+
+/// A coordinator looks for transactions that are too old every ten seconds, and may be busy.
+const TIMEOUT_SLACK_NS: u64 = 60_000_000_000;
+/// Markers are written after EndTxn is answered.
+const MARKERS_WRITTEN_NS: u64 = 10_000_000_000;
+
+/// Judges a log whose fates are known.
+pub(super) fn judge(
+    stage: &mut Stage,
+    id: LogId,
+    cluster: Cluster,
+    fates: &[Fate],
+    transactions: &Transactions,
+    stable: &Stable,
+) {
+    for fate in fates {
+        let log = stage.logs.of(id);
+        let (batch, marker) = (log.batches[fate.batch], log.batches[fate.marker]);
+        let hidden = log.hidden.get(&batch.base).copied();
+        shown(stage, id, &batch, &marker, hidden);
+        let ack = certain_ack(stage, id, &batch);
+        let of = (cluster, batch.body.producer_id);
+        let found = ack.and_then(|ack| {
+            transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
+        });
+        let Some((ack, (end, stale))) = found else {
+            stage.ledger.unknown(P5);
+            stage.ledger.unknown(P6);
+            continue;
+        };
+        decided(stage, id, (&batch, &marker), (&ack, end, stale));
+        if fate.begins == batch.base {
+            early(stage, id, &batch, end, stable.runs(id));
+        }
+    }
+    open(stage, id, cluster, fates, transactions, stable);
+    stuck(stage, id, fates, stable.runs(id));
+}
+
+/// What the producer was told of the batch at that place, if it is that batch.
+fn certain_ack(stage: &mut Stage, id: LogId, batch: &Batch) -> Option<Ack> {
+    let certain = stage.topics.is_certain_by_name(id);
+    let ack = *stage.logs.of(id).ack_at(batch.base)?;
+    (ack.body.is_same(&batch.body) && (certain || !ack.by_name && !batch.by_name)).then_some(ack)
+}
+
+fn producer_fields(
+    stage: &Stage,
+    id: LogId,
+    batch: &Batch,
+) -> Vec<(&'static str, serde_json::Value)> {
+    let mut fields = stage.place(id, batch.base);
+    fields.extend([
+        ("producer_id", json!(batch.body.producer_id)),
+        ("producer_epoch", json!(batch.body.producer_epoch)),
+    ]);
+    fields
+}
+
+fn transaction(stage: &Stage, id: LogId, batch: &Batch) -> String {
+    format!(
+        "the transaction of producer {} epoch {} with the batch at offset {} of {}",
+        batch.body.producer_id,
+        batch.body.producer_epoch,
+        batch.base,
+        stage.words(id)
+    )
+}
+
+fn ended(committed: bool) -> &'static str {
+    if committed { "committed" } else { "aborted" }
+}
+
+/// Whether consumers of committed records were handed what the marker says.
+fn shown(stage: &mut Stage, id: LogId, batch: &Batch, marker: &Batch, hidden: Option<Mark>) {
+    let committed = marker.body.kind == Kind::Commit;
+    let what = transaction(stage, id, batch);
+    let fields = producer_fields(stage, id, batch);
+    let wrong = match (committed, batch.delivered, hidden) {
+        (false, true, _) => Some((
+            batch.mark,
+            format!(
+                "A read_committed fetch returned the records of {what}, and its aborted list does \
+                 not name it. The marker at offset {} says that it was aborted.",
+                marker.base
+            ),
+        )),
+        (true, _, Some(hidden)) => Some((
+            hidden,
+            format!(
+                "The aborted list of a read_committed fetch hides {what}. The marker at offset {} \
+                 says that it was committed.",
+                marker.base
+            ),
+        )),
+        _ => None,
+    };
+    match wrong {
+        Some((mark, why)) => stage.ledger.broken(L7, fields, &[mark, marker.mark], why),
+        None if batch.delivered || hidden.is_some() => stage.ledger.held(L7),
+        None => {}
+    }
+}
+
+/// A batch whose deciding EndTxn is known beside its marker.
+fn decided(
+    stage: &mut Stage,
+    id: LogId,
+    (batch, marker): (&Batch, &Batch),
+    (ack, end, stale): (&Ack, &End, Option<&End>),
+) {
+    let committed = marker.body.kind == Kind::Commit;
+    let what = transaction(stage, id, batch);
+    let fields = producer_fields(stage, id, batch);
+    let early_commit = committed && marker.mark.is_before(&end.mark);
+    if let Some(stale) =
+        stale.filter(|stale| stale.committed == committed && end.committed != committed)
+    {
+        let explanation = format!(
+            "EndTxn answered that {what} is {}, and it is {} by the marker at offset {}. An EndTxn \
+             sent for an earlier transaction of that producer was still under way: it decided this \
+             one.",
+            ended(end.committed),
+            ended(committed),
+            marker.base
+        );
+        let marks = [ack.mark, stale.mark, end.mark, marker.mark];
+        return stage.ledger.broken(P6, fields, &marks, explanation);
+    }
+    if early_commit {
+        let explanation = format!(
+            "The commit marker at offset {} decides {what}; it was read before the client sent the \
+             EndTxn of that transaction. Only an EndTxn of another can have written it.",
+            marker.base
+        );
+        return stage.ledger.broken(P6, fields, &[ack.mark, marker.mark, end.mark], explanation);
+    }
+    stage.ledger.held(P6);
+    if end.committed == committed {
+        return stage.ledger.held(P5);
+    }
+    let explanation = format!(
+        "EndTxn answered that {what} is {}. The marker at offset {} says {}.",
+        ended(end.committed),
+        marker.base,
+        ended(committed)
+    );
+    stage.ledger.broken(P5, fields, &[ack.mark, end.mark, marker.mark], explanation);
+}
+
+/// Whether a last stable offset, or a read_committed fetch, went past a batch whose EndTxn was sent
+/// only afterwards.
+fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &[Run]) {
+    let what = transaction(stage, id, batch);
+    let fields = producer_fields(stage, id, batch);
+    if batch.delivered && batch.mark.is_before(&end.mark) {
+        let explanation = format!(
+            "A read_committed fetch returned the records of {what} before the client had sent \
+             EndTxn: they were not decided."
+        );
+        stage.ledger.broken(L7, fields, &[batch.mark, end.mark], explanation);
+        return;
+    }
+    let past = runs.iter().find(|run| run.last_stable_offset > batch.base);
+    match past {
+        Some(run) if run.first.is_before(&end.mark) => {
+            let explanation = format!(
+                "The last stable offset was {} while {what} was open: its EndTxn was sent only \
+                 later.",
+                run.last_stable_offset
+            );
+            stage.ledger.broken(L6, fields, &[run.first, end.mark], explanation);
+        }
+        Some(_) => stage.ledger.held(L6),
+        None => stage.ledger.unknown(L6),
+    }
+}
+
+/// Transactional batches without a marker.
+fn open(
+    stage: &mut Stage,
+    id: LogId,
+    cluster: Cluster,
+    fates: &[Fate],
+    transactions: &Transactions,
+    stable: &Stable,
+) {
+    let mut decided: Vec<usize> = fates.iter().map(|fate| fate.batch).collect();
+    decided.sort_unstable();
+    let log = stage.logs.of(id);
+    let open: Vec<Batch> = log
+        .batches
+        .iter()
+        .enumerate()
+        .filter(|(at, batch)| {
+            batch.body.kind == Kind::Transactional && decided.binary_search(at).is_err()
+        })
+        .map(|(_, batch)| *batch)
+        .collect();
+    let log_end = log.end;
+    for batch in open {
+        let ack = certain_ack(stage, id, &batch);
+        let of = (cluster, batch.body.producer_id);
+        late(stage, id, &batch, ack, transactions.timeout_ms(of), stable.runs(id));
+        let end = ack.and_then(|ack| transactions.end_of(of, batch.body.producer_epoch, &ack.mark));
+        let read_to_end = log_end.filter(|&(end, _)| {
+            let log = stage.logs.of(id);
+            let is_last = |other: &Batch| other.body.producer_id == batch.body.producer_id;
+            let later = log.batches.iter().rev().take_while(|b| b.base > batch.base).any(is_last);
+            !later && end > batch.base && log.is_covered(batch.base, end - 1)
+        });
+        match (end, read_to_end) {
+            (Some((end, _)), Some((_, read)))
+                if end.mark.ns_until(&read) >= MARKERS_WRITTEN_NS && end.mark.is_before(&read) =>
+            {
+                walk::unclosed(stage, id, &batch, &end.mark);
+            }
+            _ => stage.ledger.unknown(L5),
+        }
+    }
+    let complete = |fate: &Fate| fate.begins == stage.logs.of(id).batches[fate.batch].base;
+    let first_of_each: Vec<Fate> = fates.iter().copied().filter(complete).collect();
+    for fate in first_of_each {
+        let batch = stage.logs.of(id).batches[fate.batch];
+        let ack = certain_ack(stage, id, &batch);
+        let timeout_ms = transactions.timeout_ms((cluster, batch.body.producer_id));
+        late(stage, id, &batch, ack, timeout_ms, stable.runs(id));
+    }
+}
+
+/// Whether the last stable offset stayed at a transaction beyond its timeout.
+fn late(
+    stage: &mut Stage,
+    id: LogId,
+    batch: &Batch,
+    ack: Option<Ack>,
+    timeout_ms: Option<i32>,
+    runs: &[Run],
+) {
+    let run = runs.iter().find(|run| run.last_stable_offset == batch.base);
+    let (Some(ack), Some(timeout_ms), Some(run)) = (ack, timeout_ms, run) else {
+        return stage.ledger.unknown(P7);
+    };
+    let allowed = u64::try_from(timeout_ms).unwrap_or(0) * 1_000_000 + TIMEOUT_SLACK_NS;
+    let stayed = ack.mark.ns_until(&run.last);
+    if stayed <= allowed {
+        return stage.ledger.held(P7);
+    }
+    let explanation = format!(
+        "{} s after {} began, the last stable offset still waits for it. Its timeout is {timeout_ms} \
+         ms; the coordinator should have aborted it.",
+        stayed / 1_000_000_000,
+        transaction(stage, id, batch)
+    );
+    let fields = producer_fields(stage, id, batch);
+    stage.ledger.broken(P7, fields, &[ack.mark, run.last], explanation);
+}
+
+/// Whether a last stable offset below the high watermark stands at the beginning of an open
+/// transaction. Two answers, one after the other, must state it: between reading the two numbers
+/// a broker may have moved on.
+fn stuck(stage: &mut Stage, id: LogId, fates: &[Fate], runs: &[Run]) {
+    let certain = stage.topics.is_certain_by_name(id);
+    for run in runs.iter().filter(|run| run.last_stable_offset < run.high_watermark) {
+        let log = stage.logs.of(id);
+        let at = log.index_of(run.last_stable_offset);
+        let why = at.filter(|_| run.first.is_before(&run.last)).and_then(|at| {
+            let batch = log.batches[at];
+            if !certain && batch.by_name {
+                return None;
+            }
+            let why = match batch.body.kind {
+                Kind::Transactional => {
+                    let fate = fates.iter().find(|fate| fate.batch == at)?;
+                    let marker = log.batches[fate.marker].base;
+                    if marker >= run.high_watermark {
+                        return Some(None);
+                    }
+                    format!("the transaction there ended with the marker at {marker}")
+                }
+                Kind::Plain => "the batch there is of no transaction".to_owned(),
+                _ => "a marker stands there".to_owned(),
+            };
+            Some(Some((batch, why)))
+        });
+        match why {
+            None => stage.ledger.unknown(L6),
+            Some(None) => stage.ledger.held(L6),
+            Some(Some((batch, why))) => {
+                let explanation = format!(
+                    "The last stable offset of {} stays at {}, though the high watermark is {} \
+                     and {why}: consumers of committed records wait for nothing.",
+                    stage.words(id),
+                    run.last_stable_offset,
+                    run.high_watermark
+                );
+                let fields = producer_fields(stage, id, &batch);
+                let marks = [run.first, run.last, batch.mark];
+                stage.ledger.broken(L6, fields, &marks, explanation);
+            }
+        }
+    }
+}

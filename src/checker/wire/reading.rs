@@ -1,0 +1,181 @@
+//! L1, L2 and L9: what a fetch returns, by itself and beside what other fetches returned.
+//!
+//! L1 and L2 need one response. L9 needs to have seen one offset twice. What replicas fetch is
+//! held to L1 and L2 only: above the high watermark it may be truncated again.
+//!
+//! Not checked: message sets of magic 0 and 1; batches that were cut otherwise than before
+//! (compaction, or a broker that puts batches together); records that do not decompress although
+//! their checksum is right, which the producer may have sent so.
+
+use serde_json::json;
+
+use super::invariant::Invariant::{L1, L2, L9};
+use super::log::{Batch, Body, Kind, Put};
+use super::mark::Mark;
+use super::stage::Stage;
+use super::topics::LogId;
+use crate::history::facts::{BatchFacts, Fact, Fetched, Topic};
+
+/// A partition of a fetch: checked by itself, and put into the log.
+pub(super) fn fetched(
+    stage: &mut Stage,
+    fact: &Fact,
+    log: LogId,
+    fetched: &Fetched,
+    by_consumer: bool,
+    handed: &[Option<bool>],
+) {
+    let mark = Mark::of(&fact.seen);
+    alone(stage, log, fetched, &mark);
+    if !by_consumer || fetched.error != 0 {
+        return;
+    }
+    let by_name = matches!(fetched.topic, Topic::Name(_));
+    let known = stage.logs.of(log);
+    known.log_start = known.log_start.max(fetched.log_start_offset);
+    if known.end.is_none_or(|(_, last)| last.is_before(&mark)) {
+        known.end = Some((fetched.high_watermark, mark));
+    }
+    let in_order = fetched
+        .batches
+        .windows(2)
+        .all(|pair| pair[0].header.last_offset() < pair[1].header.base_offset);
+    if !in_order {
+        return;
+    }
+    for (batch, &handed) in fetched.batches.iter().zip(handed) {
+        if batch.header.magic < 2 || batch.corrupt.is_some() || batch.unreadable {
+            continue;
+        }
+        put(stage, log, batch, by_name, handed, mark);
+    }
+    if let (false, Some(first), Some(last)) =
+        (fetched.unreadable, fetched.batches.first(), fetched.batches.last())
+    {
+        let begins = fetched.fetch_offset.unwrap_or(i64::MAX).min(first.header.base_offset.0);
+        stage.logs.of(log).cover(begins, last.header.last_offset().0);
+    }
+}
+
+fn put(
+    stage: &mut Stage,
+    log: LogId,
+    batch: &BatchFacts,
+    by_name: bool,
+    handed: Option<bool>,
+    mark: Mark,
+) {
+    let new = Batch {
+        base: batch.header.base_offset.0,
+        last: batch.header.last_offset().0,
+        body: Body::of(batch),
+        leader_epoch: batch.header.partition_leader_epoch.0,
+        timestamp_ms: batch.header.max_timestamp,
+        by_name,
+        delivered: handed == Some(true),
+        mark,
+    };
+    if handed == Some(false) {
+        stage.logs.hide(log, new.base, mark);
+    }
+    match stage.logs.put_batch(log, new) {
+        Put::New => {}
+        Put::Same => stage.ledger.held(L9),
+        Put::Unclear => stage.ledger.unknown(L9),
+        Put::Differs(at) => changed(stage, log, at, &new),
+    }
+}
+
+fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
+    let old = stage.logs.of(log).batches[at];
+    if (old.by_name || new.by_name) && !stage.topics.is_certain_by_name(log) {
+        return stage.ledger.unknown(L9);
+    }
+    let what = |body: &Body| {
+        let Body { producer_id, producer_epoch, sequence, content, .. } = body;
+        format!(
+            "producer {producer_id} epoch {producer_epoch} sequence {sequence} content \
+             {content:016x}"
+        )
+    };
+    let explanation = format!(
+        "Offsets {} to {} of {} were returned twice, and with other records: {}; then {}.",
+        new.base,
+        new.last,
+        stage.words(log),
+        what(&old.body),
+        what(&new.body)
+    );
+    let fields = stage.place(log, new.base);
+    stage.ledger.broken(L9, fields, &[old.mark, new.mark], explanation);
+}
+
+/// What one response shows by itself.
+fn alone(stage: &mut Stage, log: LogId, fetched: &Fetched, mark: &Mark) {
+    let mut before: Option<&BatchFacts> = None;
+    for batch in fetched.batches.iter().filter(|batch| batch.header.magic >= 2) {
+        let base = batch.header.base_offset.0;
+        match &batch.corrupt {
+            Some(error) => {
+                let mut fields = stage.place(log, base);
+                fields.push(("error", json!(error.to_string())));
+                let explanation = format!(
+                    "The batch at offset {base} of {} is corrupt: {error}.",
+                    stage.words(log)
+                );
+                stage.ledger.broken(L2, fields, &[*mark], explanation);
+            }
+            None if batch.unreadable => stage.ledger.unknown(L2),
+            None => stage.ledger.held(L2),
+        }
+        let overlap = before.filter(|before| before.header.last_offset().0 >= base);
+        let why = match (overlap, &batch.disordered) {
+            (Some(before), _) => Some(format!(
+                "the batch before it holds the offsets {} to {}",
+                before.header.base_offset,
+                before.header.last_offset()
+            )),
+            (None, Some(error)) if batch.corrupt.is_none() => Some(error.to_string()),
+            _ => None,
+        };
+        match why {
+            Some(why) => {
+                let explanation = format!(
+                    "In one answer, the offsets of {} do not increase at the batch of offset \
+                     {base}: {why}.",
+                    stage.words(log)
+                );
+                let fields = stage.place(log, base);
+                stage.ledger.broken(L1, fields, &[*mark], explanation);
+            }
+            None => stage.ledger.held(L1),
+        }
+        before = Some(batch);
+    }
+}
+
+/// Of each transactional batch of an answer to a consumer of committed records, whether the
+/// consumer hands its records on: it passes over those of the producers that the aborted list
+/// names, from the first offset of the aborted transaction up to the abort marker. Nothing is said
+/// of other batches, and of those at or above the last stable offset, which were not decided yet.
+pub(super) fn handed_on(fetched: &Fetched) -> Vec<Option<bool>> {
+    let mut aborted = fetched.aborted.clone();
+    aborted.sort_by_key(|&(_, first)| first);
+    let mut aborted = aborted.into_iter().peekable();
+    let mut hidden: Vec<i64> = Vec::new();
+    let mut handed = Vec::with_capacity(fetched.batches.len());
+    for batch in &fetched.batches {
+        let last = batch.header.last_offset().0;
+        while let Some((producer_id, _)) = aborted.next_if(|&(_, first)| first <= last) {
+            hidden.push(producer_id);
+        }
+        let producer_id = batch.header.producer_id.0;
+        if Kind::of(batch) == Kind::Abort {
+            hidden.retain(|&id| id != producer_id);
+        }
+        let is_decided = batch.is_transactional_data()
+            && batch.header.base_offset.0 < fetched.last_stable_offset;
+        handed.push(is_decided.then(|| !hidden.contains(&producer_id)));
+    }
+    handed
+}

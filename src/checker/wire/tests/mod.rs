@@ -1,0 +1,1 @@
+//! Planted violations and near misses.

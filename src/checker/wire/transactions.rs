@@ -1,0 +1,99 @@
+//! What clients were told about the ends of their transactions.
+//!
+//! Which EndTxn decides a batch is known where the batch was acknowledged, and the first EndTxn of
+//! the same producer id and epoch after that acknowledgement was answered with success, with none
+//! overlapping the produce request.
+
+use rustc_hash::FxHashMap;
+
+use super::mark::Mark;
+use super::stage::Stage;
+use super::topics::Cluster;
+use crate::history::facts::{Deed, Fact};
+
+/// Ends remembered, of all producers.
+const ENDS_MAX: usize = 500_000;
+
+/// An EndTxn request and its answer.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct End {
+    pub(super) producer_epoch: i16,
+    pub(super) committed: bool,
+    pub(super) error: Option<i16>,
+    pub(super) mark: Mark,
+}
+
+/// All that is known of transactions from what coordinators said.
+#[derive(Debug, Default)]
+pub(super) struct Transactions {
+    ends: FxHashMap<(Cluster, i64), Vec<End>>,
+    end_count: usize,
+    timeouts: FxHashMap<(Cluster, i64), i32>,
+}
+
+impl Transactions {
+    pub(super) fn fact(&mut self, stage: &Stage, fact: &Fact) {
+        let cluster = stage.cluster(&fact.seen);
+        match &fact.deed {
+            Deed::EndTxn { asked, committed, error, .. } if self.end_count < ENDS_MAX => {
+                self.end_count += 1;
+                self.ends.entry((cluster, asked.producer_id)).or_default().push(End {
+                    producer_epoch: asked.producer_epoch,
+                    committed: *committed,
+                    error: *error,
+                    mark: Mark::of(&fact.seen),
+                });
+            }
+            Deed::InitProducerId { timeout_ms, answer: Some((0, producer_id, _)), .. }
+                if self.timeouts.len() < ENDS_MAX =>
+            {
+                self.timeouts.insert((cluster, *producer_id), *timeout_ms);
+            }
+            _ => {}
+        }
+    }
+
+    /// Puts every producer's ends in the order of their requests.
+    pub(super) fn sort(&mut self) {
+        for ends in self.ends.values_mut() {
+            ends.sort_by_key(|end| end.mark.request().time_ns);
+        }
+    }
+
+    /// After how long the coordinator may abort, where the client said so.
+    pub(super) fn timeout_ms(&self, of: (Cluster, i64)) -> Option<i32> {
+        self.timeouts.get(&of).copied()
+    }
+
+    /// The EndTxn that decides what was acknowledged in that exchange, and one that was sent for
+    /// an earlier transaction and may have come in between.
+    pub(super) fn end_of(
+        &self,
+        of: (Cluster, i64),
+        epoch: i16,
+        acked: &Mark,
+    ) -> Option<(&End, Option<&End>)> {
+        let of_epoch = |end: &&End| end.producer_epoch == epoch && !is_undecided(end);
+        let ends: Vec<&End> = self.ends.get(&of)?.iter().filter(of_epoch).collect();
+        let mut stale = None;
+        for (index, end) in ends.iter().enumerate() {
+            if end.mark.is_before(acked) {
+                continue;
+            }
+            if acked.is_before(&end.mark) {
+                return (end.error == Some(0)).then_some((end, stale));
+            }
+            // It was under way together with the batch. It was meant for an earlier transaction
+            // where the same was sent again and answered before the batch was sent.
+            let again = |other: &&&End| other.error == Some(0) && other.mark.is_before(acked);
+            ends[index + 1..].iter().find(again)?;
+            stale = Some(*end);
+        }
+        None
+    }
+}
+
+/// Whether the coordinator certainly did nothing: it was another, loading, or busy.
+fn is_undecided(end: &End) -> bool {
+    matches!(end.error, Some(14 | 15 | 16 | 51))
+}
