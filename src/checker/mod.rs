@@ -24,8 +24,8 @@ use std::thread::available_parallelism;
 
 pub use expectation::{ConsistencyModel, Expectation, Isolation, SubVia, Workload, World};
 pub use verdict::{
-    Case, Checks, Elapsed, ExchangeName, Found, Group, Lag, Outcomes, Stats, Validity, Verdict,
-    WireStats,
+    Case, Checks, Elapsed, ExchangeName, FileDamage, Found, Group, Lag, Outcomes, Stats, Validity,
+    Verdict, WireStats,
 };
 
 use crate::history::History;

@@ -165,6 +165,17 @@ pub struct WireStats {
     pub checks: BTreeMap<&'static str, Checks>,
 }
 
+/// What is wrong with a file, which was judged as far as it goes.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FileDamage {
+    /// Which file.
+    pub path: String,
+    /// What is wrong.
+    pub error: String,
+    /// Where, in the uncompressed file.
+    pub byte_offset: u64,
+}
+
 /// How long it took.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Elapsed {
@@ -193,6 +204,9 @@ pub struct Verdict {
     pub stats: Stats,
     /// Oddities of the history, and what a reader of the verdict should know.
     pub observations: Vec<String>,
+    /// The first file that is damaged or cut off, if one is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<FileDamage>,
     /// The exchanges, where the input had any.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wire: Option<WireStats>,
@@ -219,6 +233,7 @@ impl Verdict {
             groups: Vec::new(),
             stats,
             observations,
+            file: None,
             wire: None,
             elapsed: None,
         };
@@ -238,6 +253,15 @@ impl Verdict {
             self.valid = Validity::True;
         }
         self.conclude();
+    }
+
+    /// Adds what the exchanges show, and concludes anew.
+    pub fn add_wire(&mut self, wire: super::wire::WireFound) {
+        if wire.judged && self.valid == Validity::Unknown {
+            self.valid = Validity::True;
+        }
+        self.wire = Some(wire.stats);
+        self.merge(wire.anomalies);
     }
 
     fn conclude(&mut self) {

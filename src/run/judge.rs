@@ -7,12 +7,13 @@ use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::packets::{self, Source};
 use super::plan::Plan;
 use super::record::{RecordError, RunRecord};
 use crate::broker::Facts;
 
 use crate::checker::{
-    self, ConsistencyModel, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload,
+    self, ConsistencyModel, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload, World,
 };
 use crate::history::read::{Format, ReadError, Recorded, read_history};
 use crate::history::write::write_history;
@@ -73,6 +74,14 @@ pub enum JudgeError {
         #[source]
         source: ReadError,
     },
+    /// A file is no capture, or nothing of it could be read.
+    #[error("{path}: nothing of it can be read: {reason}")]
+    Capture {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
     /// A run folder's plan makes no sense.
     #[error("{path}: {reason}")]
     Plan {
@@ -95,12 +104,111 @@ pub enum JudgeError {
 /// Where nothing of a file can be read; a file that is cut off is judged as far as it goes.
 pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
     let clock = super::clock::real();
-    let Opened { recorded, expectation, file } = open(files, given)?;
+    let Inputs { history, captures, mut expectation } = inputs(files, given)?;
+    let recorded = match &history {
+        Some(_) => Some(opened(history, &mut expectation, given)?),
+        None => None,
+    };
     let read_ns = clock.now_ns();
-    let mut verdict = checker::check(&recorded.history, &expectation);
+    let mut verdict = match &recorded {
+        Some(opened) => checker::check(&opened.recorded.history, &expectation),
+        None => {
+            expectation.world = World::Open;
+            checker::check(&History::default(), &expectation)
+        }
+    };
+    add_packets(&mut verdict, captures, &expectation, recorded.is_some())?;
     let checked_ns = clock.now_ns();
-    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
+    if let Some(Opened { recorded, file, .. }) = &recorded {
+        finish(&mut verdict, file, recorded);
+    }
+    verdict.elapsed = Some(elapsed(read_ns, checked_ns));
     Ok(verdict)
+}
+
+/// Files by what they are.
+struct Inputs {
+    history: Option<Source>,
+    captures: Vec<Source>,
+    expectation: Expectation,
+}
+
+/// Opens files and run folders.
+fn inputs(files: &[PathBuf], given: &Given) -> Result<Inputs, JudgeError> {
+    let mut inputs =
+        Inputs { history: None, captures: Vec::new(), expectation: Expectation::default() };
+    let mut histories = 0;
+    for path in files {
+        let mut paths = vec![path.clone()];
+        if path.is_dir() {
+            inputs.expectation = expectation_of(&read_plan(&path.join("plan.toml"))?);
+            paths = vec![path.join("history.jsonl")];
+            paths.extend(packets::of_folder(path));
+        }
+        for path in paths {
+            let source = Source::open(&path)
+                .map_err(|source| JudgeError::Read { path: path.clone(), source })?;
+            let is_capture = match given.format {
+                None => source.is_capture,
+                Some(notation) => notation == Notation::Packets,
+            };
+            if is_capture {
+                inputs.captures.push(source);
+            } else {
+                histories += 1;
+                inputs.history = Some(source);
+            }
+        }
+    }
+    if histories > 1 {
+        let text = "several operation histories cannot be merged yet: name one";
+        return Err(JudgeError::Given(text.into()));
+    }
+    apply(&mut inputs.expectation, given)?;
+    Ok(inputs)
+}
+
+/// Reads the operation history among the files.
+fn opened(
+    history: Option<Source>,
+    expectation: &mut Expectation,
+    given: &Given,
+) -> Result<Opened, JudgeError> {
+    let Some(Source { path, read, .. }) = history else {
+        return Err(JudgeError::Given("there is no operation history among the files".into()));
+    };
+    let format = match given.format {
+        None | Some(Notation::Packets) => Format::Auto,
+        Some(Notation::Jsonl) => Format::Jsonl,
+        Some(Notation::Edn) => Format::Edn,
+    };
+    let recorded = read_history(read, format, threads())
+        .map_err(|source| JudgeError::History { path: path.clone(), source })?;
+    if given.workload.is_none() && is_list_append(&recorded.history) {
+        expectation.workload = Workload::ListAppend;
+    }
+    Ok(Opened { recorded, expectation: expectation.clone(), file: path })
+}
+
+/// Holds captures to the invariants of the wire.
+fn add_packets(
+    verdict: &mut Verdict,
+    captures: Vec<Source>,
+    expectation: &Expectation,
+    has_history: bool,
+) -> Result<(), JudgeError> {
+    let Some(first) = captures.first().map(|source| source.path.clone()) else { return Ok(()) };
+    let found = packets::check(captures, expectation)
+        .map_err(|source| JudgeError::Read { path: first, source })?;
+    match found.unreadable() {
+        Some((path, reason)) if !has_history => {
+            Err(JudgeError::Capture { path: path.to_owned(), reason })
+        }
+        _ => {
+            found.add_to(verdict, expectation);
+            Ok(())
+        }
+    }
 }
 
 /// A history that was read, and what it is held to.
@@ -119,31 +227,8 @@ pub struct Opened {
 /// # Errors
 /// As [`judge`].
 pub fn open(files: &[PathBuf], given: &Given) -> Result<Opened, JudgeError> {
-    let [path] = files else {
-        return Err(JudgeError::Given("several histories cannot be merged yet: name one".into()));
-    };
-    let mut expectation = Expectation::default();
-    let file = if path.is_dir() {
-        let plan = read_plan(&path.join("plan.toml"))?;
-        expectation = expectation_of(&plan);
-        path.join("history.jsonl")
-    } else {
-        path.clone()
-    };
-    apply(&mut expectation, given)?;
-    let format = match given.format {
-        None => Format::Auto,
-        Some(Notation::Jsonl) => Format::Jsonl,
-        Some(Notation::Edn) => Format::Edn,
-        Some(Notation::Packets) => {
-            return Err(JudgeError::Given("packets cannot be judged yet".into()));
-        }
-    };
-    let recorded = read(&file, format)?;
-    if given.workload.is_none() && is_list_append(&recorded.history) {
-        expectation.workload = Workload::ListAppend;
-    }
-    Ok(Opened { recorded, expectation, file })
+    let Inputs { history, mut expectation, .. } = inputs(files, given)?;
+    opened(history, &mut expectation, given)
 }
 
 /// Whether a history speaks of lists: its first micro-operation tells.
@@ -161,9 +246,17 @@ pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdi
     let file = record.history_file();
     let recorded = read(&file, Format::Jsonl)?;
     let read_ns = clock.now_ns();
-    let mut verdict = checker::check(&recorded.history, &expectation_of(plan));
+    let expectation = expectation_of(plan);
+    let mut verdict = checker::check(&recorded.history, &expectation);
+    let mut captures = Vec::new();
+    for path in packets::of_folder(record.folder()) {
+        let source = Source::open(&path).map_err(|source| JudgeError::Read { path, source })?;
+        captures.push(source);
+    }
+    add_packets(&mut verdict, captures, &expectation, true)?;
     let checked_ns = clock.now_ns();
-    finish(&mut verdict, &file, &recorded, (read_ns, checked_ns));
+    finish(&mut verdict, &file, &recorded);
+    verdict.elapsed = Some(elapsed(read_ns, checked_ns));
     record.write_with("history.edn", |mut out| {
         write_history(&recorded.history, Format::Edn, &mut out)
     })?;
@@ -264,13 +357,13 @@ fn apply(expectation: &mut Expectation, given: &Given) -> Result<(), JudgeError>
     Ok(())
 }
 
+fn elapsed(read_ns: u64, checked_ns: u64) -> Elapsed {
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    Elapsed { read: seconds(read_ns), check: seconds(checked_ns - read_ns) }
+}
+
 /// Adds to a verdict what reading found out.
-fn finish(
-    verdict: &mut Verdict,
-    file: &Path,
-    recorded: &Recorded,
-    (read_ns, checked_ns): (u64, u64),
-) {
+fn finish(verdict: &mut Verdict, file: &Path, recorded: &Recorded) {
     for seen in recorded.observations.iter() {
         verdict.observations.push(format!(
             "{}: {} ×{}, first at byte {}",
@@ -288,7 +381,4 @@ fn finish(
             stopped.reason
         ));
     }
-    let seconds = |ns: u64| ns as f64 / 1e9;
-    verdict.elapsed =
-        Some(Elapsed { read: seconds(read_ns), check: seconds(checked_ns - read_ns) });
 }

@@ -11,6 +11,7 @@
 
 pub mod clock;
 pub mod judge;
+mod packets;
 pub mod plan;
 pub mod properties;
 pub mod record;

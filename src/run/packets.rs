@@ -1,0 +1,151 @@
+//! Captures and the capture of a run folder, read and held to the invariants of the wire.
+
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+
+use flate2::read::GzDecoder;
+
+use crate::capture::{AssemblerOptions, CaptureSummary, read_captures};
+use crate::checker::wire::{WireCheck, WireFound};
+use crate::checker::{Expectation, FileDamage, Verdict};
+use crate::history::facts::{FactOptions, FactSink};
+
+/// Bytes that are looked at to tell what a file is.
+const PEEKED_BYTES: usize = 1 << 16;
+/// How captures begin: pcap of micro- and nanoseconds in both byte orders, pcapng, zstd (which no
+/// history is written in).
+const MAGICS: [[u8; 4]; 6] = [
+    [0xa1, 0xb2, 0xc3, 0xd4],
+    [0xd4, 0xc3, 0xb2, 0xa1],
+    [0xa1, 0xb2, 0x3c, 0x4d],
+    [0x4d, 0x3c, 0xb2, 0xa1],
+    [0x0a, 0x0d, 0x0d, 0x0a],
+    [0x28, 0xb5, 0x2f, 0xfd],
+];
+const GZIP: [u8; 2] = [0x1f, 0x8b];
+const NAMES: [&str; 3] = [".pcap", ".pcapng", ".cap"];
+
+/// A file that was opened and looked into.
+pub(super) struct Source {
+    pub(super) path: PathBuf,
+    pub(super) read: Box<dyn BufRead + Send>,
+    pub(super) is_capture: bool,
+}
+
+impl Source {
+    /// Opens a file; `-` is standard input.
+    pub(super) fn open(path: &Path) -> io::Result<Self> {
+        let read: Box<dyn Read + Send> = if path == Path::new("-") {
+            Box::new(io::stdin())
+        } else {
+            Box::new(File::open(path)?)
+        };
+        let mut read: Box<dyn BufRead + Send> =
+            Box::new(BufReader::with_capacity(PEEKED_BYTES, read));
+        let is_capture = is_capture(read.fill_buf()?) || is_named_capture(path);
+        Ok(Self { path: path.to_owned(), read, is_capture })
+    }
+}
+
+fn is_capture(bytes: &[u8]) -> bool {
+    let begins = |bytes: &[u8]| MAGICS.iter().any(|magic| bytes.starts_with(magic));
+    if !bytes.starts_with(&GZIP) {
+        return begins(bytes);
+    }
+    let mut inside = [0; 4];
+    GzDecoder::new(bytes).read_exact(&mut inside).is_ok() && begins(&inside)
+}
+
+fn is_named_capture(path: &Path) -> bool {
+    let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
+    let name = name.unwrap_or_default();
+    let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    NAMES.iter().any(|end| plain.ends_with(end))
+}
+
+/// The capture of a run folder: `wire.pcapng`, then `wire.1.pcapng` and so on.
+pub(super) fn of_folder(folder: &Path) -> Vec<PathBuf> {
+    let first = folder.join("wire.pcapng");
+    let rotated = (1..).map(|number: u32| first.with_extension(format!("{number}.pcapng")));
+    std::iter::once(first.clone()).chain(rotated).take_while(|path| path.is_file()).collect()
+}
+
+/// What was found in captures.
+pub(super) struct Packets {
+    pub(super) found: WireFound,
+    pub(super) tls_connections: u64,
+    pub(super) summary: CaptureSummary,
+    paths: Vec<PathBuf>,
+}
+
+/// Reads captures as one, merged by time, and holds them to the invariants.
+///
+/// # Errors
+/// Where reading fails. What is wrong with the bytes of a file is in the summary.
+pub(super) fn check(sources: Vec<Source>, expected: &Expectation) -> io::Result<Packets> {
+    let paths = sources.iter().map(|source| source.path.clone()).collect();
+    let sink = FactSink::new(WireCheck::new(expected.cases_max(CASES)), FactOptions::default());
+    let reads = sources.into_iter().map(|source| source.read).collect();
+    let (sink, summary) = read_captures(reads, AssemblerOptions::default(), sink)?;
+    let check = sink.finish();
+    let tls_connections = check.tls_connections();
+    Ok(Packets { found: check.finish(), tls_connections, summary, paths })
+}
+
+/// Cases of each invariant shown unless something else is asked for.
+const CASES: usize = 8;
+
+impl Packets {
+    /// The first file of which nothing could be read, and why.
+    pub(super) fn unreadable(&self) -> Option<(&Path, String)> {
+        let files = self.paths.iter().zip(&self.summary.files);
+        let mut unreadable = files.filter(|(_, file)| file.packets == 0);
+        unreadable.find_map(|(path, file)| Some((&**path, file.damages.first()?.to_string())))
+    }
+
+    /// Adds to a verdict what was found.
+    pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
+        let Self { mut found, tls_connections, summary, paths } = self;
+        for (name, found) in &mut found.anomalies {
+            found.bad = !expected.ignore.contains(name);
+        }
+        for (path, file) in paths.iter().zip(&summary.files) {
+            for damage in &file.damages {
+                let text = format!("{}: {damage}", path.display());
+                verdict.observations.push(text);
+            }
+            if let (Some(damage), None) = (file.damages.first(), &verdict.file) {
+                verdict.file = Some(FileDamage {
+                    path: path.display().to_string(),
+                    error: damage.to_string(),
+                    byte_offset: damage.byte_offset,
+                });
+            }
+        }
+        if tls_connections > 0 {
+            let text = format!("{tls_connections} connections speak TLS: nothing in them was read");
+            verdict.observations.push(text);
+        }
+        if summary.packets.broken > 0 {
+            let text = format!("{} packets have headers that do not fit", summary.packets.broken);
+            verdict.observations.push(text);
+        }
+        verdict.add_wire(found);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn captures_are_told_by_their_first_bytes_or_their_names() {
+        assert!(is_capture(&[0xd4, 0xc3, 0xb2, 0xa1, 2, 0]));
+        assert!(!is_capture(b"{\"index\":0}") && !is_capture(&[]));
+        assert!(
+            is_named_capture(Path::new("a/b.PCAPNG.gz")) && is_named_capture(Path::new("x.cap"))
+        );
+        assert!(!is_named_capture(Path::new("history.jsonl.gz")));
+    }
+}
