@@ -8,9 +8,18 @@
 //! and coordinators are spread over the nodes, and a node that is asked for what another leads
 //! answers as Kafka does.
 //!
+//! Where it differs from a Kafka that was just started: coordinators are there at once (no 14, 15
+//! or 16 at first use), topics on demand are there with the first answer, KIP-848 targets are made
+//! at once instead of once a second, markers follow EndTxn within microseconds, and the versions
+//! for which there are no typed structs are not advertised (ListOffsets 11, OffsetCommit and
+//! OffsetFetch 10). Producer ids and transactional ids do not expire.
+//!
 //! Not served: replication between nodes (all share one memory), access control, SASL and TLS,
 //! quotas, compaction, tiered storage, share and streams groups, delegation tokens, telemetry, log
-//! directories, reassignment, elections. Such APIs are not advertised, and close the connection.
+//! directories, reassignment, elections, DescribeTopicPartitions. Such APIs are not advertised,
+//! and close the connection. Subscriptions by regular expression answer INVALID_REQUEST, a pattern
+//! in ListTransactions INVALID_REGULAR_EXPRESSION, joining a KIP-848 group that has members by the
+//! classic protocol INCONSISTENT_GROUP_PROTOCOL.
 //!
 //! Never: knows the workload.
 
