@@ -1,5 +1,7 @@
 //! Starts an embedded broker and leaves it running: `embedded_broker [nodes] [transaction.version]`.
 
+#![allow(clippy::print_stdout)] // The address is what it is started for.
+
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use fencepost::broker::embedded::{Config, Embedded, TransactionVersion};

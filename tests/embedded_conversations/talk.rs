@@ -640,6 +640,7 @@ pub(super) fn run(address: &str, conversation: &str) -> Result<(), String> {
 }
 
 /// Goes on with a conversation. A step whose answer is given as `~ X` is repeated until it is X.
+#[allow(clippy::print_stdout)] // What a conversation of one's own is for.
 pub(super) fn hold(talk: &mut Talk, conversation: &str) -> Result<(), String> {
     for line in conversation.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with('#'))
     {
