@@ -98,6 +98,10 @@ pub(crate) struct TestArguments {
     /// Seconds between the crashes of one process.
     #[arg(long, value_name = "S")]
     crash_client_interval: Option<f64>,
+    /// A crashed process' transactional id is taken by its successor, and only then does the old
+    /// client send what it held.
+    #[arg(long)]
+    zombies: bool,
     /// Milliseconds a poll of the main phase waits for records.
     #[arg(long, value_name = "MS")]
     poll_wait: Option<u64>,
@@ -259,6 +263,7 @@ impl TestArguments {
 
     fn workload_part(&self, plan: &mut Plan) -> anyhow::Result<()> {
         let nodes = plan.broker.nodes;
+        let bug = plan.broker.bug.as_deref();
         let workload = &mut plan.workload;
         set(&mut workload.name, self.workload.clone());
         one_of("--workload", &workload.name, &["queue"])?;
@@ -300,12 +305,16 @@ impl TestArguments {
         if self.safe {
             workload.sub_via = vec![SubVia::Assign];
         }
-        if self.sub_via.is_none() && plan.broker.bug.as_deref() == Some("rewind-group") {
+        if self.sub_via.is_none() && bug == Some("rewind-group") {
             // Only groups show it.
             workload.sub_via = vec![SubVia::Subscribe];
         }
         set(&mut workload.max_writes_per_key, self.max_writes_per_key);
-        workload.crash_clients |= self.crash_clients;
+        workload.zombies |= self.zombies || bug == Some("accept-zombie");
+        workload.crash_clients |= self.crash_clients || workload.zombies;
+        if workload.zombies && self.crash_client_interval.is_none() && self.plan.is_none() {
+            workload.crash_client_interval_s = 2.0;
+        }
         set(&mut workload.crash_client_interval_s, self.crash_client_interval);
         set(&mut workload.poll_wait_ms, self.poll_wait);
         workload.one_in_flight |= self.one_in_flight;

@@ -75,6 +75,8 @@ pub struct WorkloadPlan {
     pub crash_clients: bool,
     /// Seconds between the crashes of one process.
     pub crash_client_interval_s: f64,
+    /// Whether crashed processes come back as zombies: see `--zombies`.
+    pub zombies: bool,
     /// Milliseconds a poll of the main phase waits for records.
     pub poll_wait_ms: u64,
     /// Processes that read everything back at the end.
@@ -165,6 +167,7 @@ impl Default for Plan {
                 max_writes_per_key: 1024,
                 crash_clients: false,
                 crash_client_interval_s: 30.0,
+                zombies: false,
                 poll_wait_ms: 0,
                 final_readers: 2,
                 one_in_flight: false,

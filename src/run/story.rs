@@ -318,6 +318,7 @@ fn queue_options(plan: &Plan, clock: &Clock) -> Result<QueueOptions, RunError> {
         max_writes_per_key: workload.max_writes_per_key,
         active_keys: 10,
         crash_interval: workload.crash_clients.then(|| seconds(workload.crash_client_interval_s)),
+        zombies: workload.zombies,
         poll_wait: Duration::from_millis(workload.poll_wait_ms),
         final_readers: workload.final_readers,
         one_in_flight: workload.one_in_flight,

@@ -121,6 +121,14 @@ impl Generator {
         bind
     }
 
+    /// One value for one key, outside any operation.
+    pub fn one_send(&mut self) -> (Key, i64) {
+        match self.send() {
+            Step::Send { key, value } => (key, value),
+            Step::Poll => unreachable!("a send was asked for"),
+        }
+    }
+
     /// Every key ever drawn, oldest first.
     pub fn keys(&self) -> impl Iterator<Item = Key> {
         0..self.next_key

@@ -44,6 +44,9 @@ pub struct QueueOptions {
     pub active_keys: u32,
     /// How often a process crashes on purpose; absent means never.
     pub crash_interval: Option<Duration>,
+    /// Whether a process that crashes is followed by one with its transactional id, and sends what
+    /// it held only then.
+    pub zombies: bool,
     /// How long a poll of the main phase waits for records.
     pub poll_wait: Duration,
     /// How many processes read everything back at the end.
@@ -87,6 +90,7 @@ pub(crate) mod tests {
             max_writes_per_key: 1024,
             active_keys: 10,
             crash_interval: None,
+            zombies: false,
             poll_wait: Duration::ZERO,
             final_readers: 2,
             one_in_flight: false,

@@ -11,7 +11,7 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 use tokio::time::Instant;
 
-use super::generator::{Intent, Key, Step};
+use super::generator::{Generator, Intent, Key, Step};
 use super::options::SubVia;
 use super::queue::{Drive, REOPEN_PAUSE, Stop};
 use crate::client::cluster::TopicPartition;
@@ -85,6 +85,10 @@ impl Actor {
                 continue;
             };
             let end = match intent {
+                Intent::Crash if self.drive.options.zombies && self.drive.options.txn => {
+                    self.clients = self.haunt(clients).await;
+                    continue;
+                }
                 Intent::Crash => self.crash(),
                 Intent::Bind { via, keys } => self.bind(&mut clients, via, &keys).await,
                 Intent::Steps { steps, batched, abort_at } => {
@@ -157,6 +161,38 @@ impl Actor {
         true
     }
 
+    /// Ends the process in the middle of a transaction, lets a successor take its transactional
+    /// id, and only then sends what the old client still held. It must be refused: the successor
+    /// has fenced it (KIP-98). No commit of it ever leaves, so the operation has failed whatever
+    /// becomes of the write.
+    async fn haunt(&mut self, mut old: Clients) -> Option<Clients> {
+        let transactional_id = old.producer.state().transactional_id.clone()?;
+        let (key, value) = self.drive.with_generator(Generator::one_send);
+        let partition = self.drive.partition(key);
+        if ensure(&self.drive, &partition.topic).await.is_err() || old.producer.begin().is_err() {
+            return None;
+        }
+        let mut mops = vec![Mop::Send { key, value, offset: None, run: true }];
+        let invoked = Moment::invoke(self.name(), Function::Send, EventValue::Mops(mops.clone()));
+        self.drive.recorder.record(invoked.clone());
+        let held = old.producer.send(partition, Record::of(value.to_be_bytes().to_vec()));
+        self.process += i64::from(self.drive.options.concurrency);
+        let successor = open_as(&self.drive, Some(transactional_id)).await.ok();
+        old.producer.settle().await;
+        let report = old.producer.report(held);
+        if let Mop::Send { offset, .. } = &mut mops[0] {
+            *offset = report.offset.map(|offset| offset.0);
+        }
+        let mut completion = invoked.completion(EventType::Fail, EventValue::Mops(mops));
+        completion.error = Some(match &report.error {
+            Some(error) => format!("crashed before its commit; held write: {error}"),
+            None => "crashed before its commit; held write was accepted".into(),
+        });
+        completion.end_process = true;
+        self.drive.recorder.record(completion);
+        successor
+    }
+
     async fn bind(&mut self, clients: &mut Clients, via: SubVia, keys: &[Key]) -> bool {
         let function = match via {
             SubVia::Assign => Function::Assign,
@@ -220,10 +256,16 @@ fn function(steps: &[Step]) -> Function {
 
 /// Opens a producer with a transactional id nobody had before, and a consumer.
 pub(super) async fn open(drive: &Drive) -> Result<Clients, String> {
-    let options = &drive.options;
     let number = drive.next_transactional_id.fetch_add(1, Ordering::Relaxed);
+    let transactional_id = drive.options.txn.then(|| format!("{}jt{number}", drive.options.prefix));
+    open_as(drive, transactional_id).await
+}
+
+/// The same with a transactional id of the caller's choice.
+async fn open_as(drive: &Drive, transactional_id: Option<String>) -> Result<Clients, String> {
+    let options = &drive.options;
     let producer = ProducerConfig {
-        transactional_id: options.txn.then(|| format!("{}jt{number}", options.prefix)),
+        transactional_id,
         acks: options.acks,
         idempotence: options.idempotence,
         transaction_timeout: Duration::from_millis(options.transaction_timeout_ms.max(0) as u64),
@@ -333,10 +375,19 @@ impl<'a> Work<'a> {
                 self.commit_positions(clients).await;
                 Completion::ok()
             }
+            // Another send of it may have happened: then nobody can say that nothing did.
+            Err(Broken::Definite(error)) if self.any_sent() => {
+                Completion { end_process: false, ..Completion::info(error) }
+            }
             Err(Broken::Definite(error)) => Completion::fail(error),
             Err(Broken::Unknown(error)) => Completion::info(error),
             Err(Broken::Intended) => unreachable!("only transactions are given up on purpose"),
         }
+    }
+
+    /// Whether a send is known to be in the log.
+    fn any_sent(&self) -> bool {
+        self.mops.iter().any(|mop| matches!(mop, Mop::Send { offset: Some(_), .. }))
     }
 
     /// The same inside one, committed or aborted at the end.

@@ -181,6 +181,7 @@ fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
         max_writes_per_key: 64,
         active_keys: 4,
         crash_interval: Some(Duration::from_millis(400)),
+        zombies: false,
         poll_wait: Duration::ZERO,
         final_readers: 1,
         one_in_flight: false,
