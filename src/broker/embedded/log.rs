@@ -132,6 +132,7 @@ impl PartitionLog {
     }
 
     /// Producers by their id.
+    #[allow(clippy::disallowed_methods)] // Sorted before anyone sees it.
     pub(super) fn producers_in_order(&self) -> Vec<(i64, &ProducerState)> {
         let mut all: Vec<_> = self.producers.iter().map(|(&id, state)| (id, state)).collect();
         all.sort_unstable_by_key(|(id, _)| *id);

@@ -207,8 +207,9 @@ impl Produce {
                 if error == ErrorCode::CONCURRENT_TRANSACTIONS && enlists {
                     again |= cluster.transactions.wait(id, &self.signal);
                 }
-                let fenced = error == ErrorCode::PRODUCER_FENCED;
-                if !error.is_none() && !(fenced && cluster.mischief.is(Bug::AcceptZombie)) {
+                let let_pass =
+                    error == ErrorCode::PRODUCER_FENCED && cluster.mischief.is(Bug::AcceptZombie);
+                if !error.is_none() && !let_pass {
                     judged[*at] = Err(self.translated(error).into());
                 }
             }

@@ -280,7 +280,7 @@ impl Consumer {
         let named: BTreeSet<&String> =
             self.members.values().flat_map(|member| &member.subscribed).collect();
         let known = |name: &&String| topics.get(*name).map(|topic| ((*name).clone(), *topic));
-        named.iter().filter_map(|name| known(name)).collect()
+        named.iter().filter_map(known).collect()
     }
 
     /// Makes the target of the current group epoch.
