@@ -96,7 +96,7 @@ impl Pen {
     fn reason(&mut self, edge: &CycleEdge) {
         let style = format!("font-weight=\"bold\" fill=\"{}\"", color(edge.kind));
         self.text(ARROW + 16.0, edge.kind, &style);
-        let after = ARROW + 16.0 + edge.kind.chars().count() as f64 * LETTER + 14.0;
+        let after = ARROW + 16.0 + (edge.kind.chars().count() as f64 + 2.0) * (LETTER + 1.0);
         self.text(after, &edge.because, "fill=\"#222\"");
     }
 
