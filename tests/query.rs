@@ -335,3 +335,29 @@ fn a_run_folder_explains_itself_and_the_examples_of_every_help_work_as_pasted_in
     }
     assert!(pasted >= 10, "{pasted} examples");
 }
+
+#[test]
+fn cases_beyond_those_a_check_shows_can_be_asked_for() {
+    // On each of ten keys one poll skips value 2.
+    let (mut sent, mut asked, mut polled) = (Vec::new(), Vec::new(), Vec::new());
+    for key in 0..10 {
+        sent.push(format!("[:send {key} [0 1]] [:send {key} [1 2]] [:send {key} [2 3]]"));
+        asked.push(format!("[:send {key} 1] [:send {key} 2] [:send {key} 3]"));
+        polled.push(format!("{key} [[0 1] [2 3]]"));
+    }
+    let case = Case::of(&format!(
+        "{{:index 0 :type :invoke :process 0 :f :send :value [{}]}}\n\
+         {{:index 1 :type :ok :process 0 :f :send :value [{}]}}\n\
+         {{:index 2 :type :invoke :process 1 :f :poll :value [[:poll]]}}\n\
+         {{:index 3 :type :ok :process 1 :f :poll :value [[:poll {{{}}}]]}}\n",
+        asked.join(" "),
+        sent.join(" "),
+        polled.join(" ")
+    ));
+    for number in ["1", "8", "9", "10"] {
+        let text = case.text(&["explain", "int-poll-skip", number]);
+        assert!(text.starts_with(&format!("int-poll-skip {number} of 10 (bad)")), "{text}");
+    }
+    let beyond = case.run(&["explain", "int-poll-skip", "11"]);
+    assert!(String::from_utf8_lossy(&beyond.stderr).contains("there are 10"), "{beyond:?}");
+}

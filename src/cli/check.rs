@@ -95,6 +95,7 @@ impl ExpectedArguments {
                 FormatArgument::Pcap => Some(judge::Notation::Packets),
             },
             anomalies_max: None,
+            anomalies_min: 0,
         }
     }
 }

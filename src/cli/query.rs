@@ -10,8 +10,8 @@ use serde_json::{Value as Json, json};
 
 use super::check::ExpectedArguments;
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use crate::checker::Verdict;
 use crate::checker::anomaly::ANOMALIES;
-use crate::checker::{self, Expectation, Verdict};
 use crate::history::{EventType, History, KeyId, Value};
 use crate::report::cases;
 use crate::report::query::around::{self, Place};
@@ -34,7 +34,7 @@ const ROWS_MAX: usize = 100;
     fencepost query store/latest order --key 0 --output-format json\n\n\
     An answer with nothing in it is an answer: the exit code is 0.")]
 pub(crate) struct QueryArguments {
-    /// A run folder, history.jsonl, history.edn (.gz too), or `-`.
+    /// A run folder, history.jsonl, history.edn (.gz too), or `-`; to explain, also a capture.
     #[arg(value_name = "FILE")]
     file: PathBuf,
     #[command(subcommand)]
@@ -327,13 +327,11 @@ fn explain(files: &[PathBuf], asked: &ExplainArguments, manner: Manner) -> anyho
     if asked.number == 0 {
         return Err(Usage("explain: cases are counted from 1".into()).into());
     }
-    let opened = judge::open(files, &asked.expected.given())?;
-    warn(&opened);
-    let history = &opened.recorded.history;
-    let Some(name) = name else {
-        return list(&checker::check(history, &opened.expectation), manner);
-    };
-    let verdict = judged(history, opened.expectation, name, asked.number);
+    let given = Given { anomalies_min: asked.number, ..asked.expected.given() };
+    let (verdict, opened) = judge::judge_and_keep(files, &given)?;
+    opened.iter().for_each(warn);
+    let history = &opened.map_or_else(History::default, |opened| opened.recorded.history);
+    let Some(name) = name else { return list(&verdict, manner) };
     let Some(case) = cases::find(&verdict, name, asked.number) else {
         say(&absent(&verdict, name, asked.number));
         return nothing(manner);
@@ -358,20 +356,6 @@ fn explain(files: &[PathBuf], asked: &ExplainArguments, manner: Manner) -> anyho
 fn picture(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
     let Some(path) = path else { return Ok(()) };
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
-}
-
-/// The verdict, with at least so many cases of an anomaly where there are so many.
-fn judged(history: &History, mut held_to: Expectation, name: &str, number: usize) -> Verdict {
-    let verdict = checker::check(history, &held_to);
-    let is_short = |verdict: &Verdict| {
-        let found = verdict.anomalies.get(name);
-        found.is_some_and(|f| f.cases.len() < number && number as u64 <= f.count)
-    };
-    if !is_short(&verdict) {
-        return verdict;
-    }
-    held_to.anomalies_max = Some(number);
-    checker::check(history, &held_to)
 }
 
 /// An anomaly by the name that was typed, in whatever case.

@@ -43,6 +43,8 @@ pub struct Given {
     pub ignore: Vec<String>,
     /// Cases shown of each type; 0 is all.
     pub anomalies_max: Option<usize>,
+    /// Cases shown of each type at least, whatever a run folder's plan says.
+    pub anomalies_min: usize,
     /// `queue` or `list-append`.
     pub workload: Option<String>,
     /// What a list-append history is held to.
@@ -103,6 +105,17 @@ pub enum JudgeError {
 /// # Errors
 /// Where nothing of a file can be read; a file that is cut off is judged as far as it goes.
 pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
+    judge_and_keep(files, given).map(|(verdict, _)| verdict)
+}
+
+/// The same, with the operation history that was judged, if there is one among the files.
+///
+/// # Errors
+/// As [`judge`].
+pub fn judge_and_keep(
+    files: &[PathBuf],
+    given: &Given,
+) -> Result<(Verdict, Option<Opened>), JudgeError> {
     let clock = super::clock::real();
     let Inputs { history, captures, mut expectation } = inputs(files, given)?;
     let recorded = match &history {
@@ -123,7 +136,7 @@ pub fn judge(files: &[PathBuf], given: &Given) -> Result<Verdict, JudgeError> {
         finish(&mut verdict, file, recorded);
     }
     verdict.elapsed = Some(elapsed(read_ns, checked_ns));
-    Ok(verdict)
+    Ok((verdict, recorded))
 }
 
 /// Files by what they are.
@@ -329,6 +342,11 @@ fn apply(expectation: &mut Expectation, given: &Given) -> Result<(), JudgeError>
     expectation.ignore.extend(given.ignore.iter().cloned());
     if given.anomalies_max.is_some() {
         expectation.anomalies_max = given.anomalies_max;
+    }
+    // The table of anomalies shows eight cases of most.
+    let max = expectation.anomalies_max.unwrap_or(8);
+    if max != 0 && max < given.anomalies_min {
+        expectation.anomalies_max = Some(given.anomalies_min);
     }
     match given.workload.as_deref() {
         None => {}
