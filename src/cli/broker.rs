@@ -30,6 +30,9 @@ pub(crate) struct BrokerArguments {
     /// An unpacked Kafka release to run instead of Maven's jars.
     #[arg(long, value_name = "DIR")]
     kafka_home: Option<PathBuf>,
+    /// Where the embedded broker keeps its journal, replayed at its next start.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// Where its files go; without it, a folder that is removed at the end.
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -42,6 +45,7 @@ pub(crate) fn broker(arguments: &BrokerArguments, manner: Manner) -> anyhow::Res
     plan.broker.version.clone_from(&arguments.version);
     plan.broker.nodes = arguments.nodes;
     plan.broker.kafka_home.clone_from(&arguments.kafka_home);
+    plan.broker.data_dir.clone_from(&arguments.data_dir);
     for property in &arguments.broker_property {
         let (key, value) = broker::kafka::parse_property(property)
             .map_err(|error| Usage(format!("--broker-property: {error}")))?;

@@ -42,6 +42,9 @@ pub(crate) struct TestArguments {
     /// An unpacked Kafka release to run instead of Maven's jars.
     #[arg(long, value_name = "DIR")]
     kafka_home: Option<PathBuf>,
+    /// Where the embedded broker keeps its journal, replayed at its next start.
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
     /// A bug planted in the embedded broker; `list` names them.
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
@@ -211,6 +214,9 @@ impl TestArguments {
         }
         if self.kafka_home.is_some() {
             broker.kafka_home.clone_from(&self.kafka_home);
+        }
+        if self.data_dir.is_some() {
+            broker.data_dir.clone_from(&self.data_dir);
         }
         if self.bug.is_some() {
             broker.bug.clone_from(&self.bug);

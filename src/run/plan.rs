@@ -45,6 +45,8 @@ pub struct BrokerPlan {
     pub kafka_home: Option<PathBuf>,
     /// A bug planted in the embedded broker.
     pub bug: Option<String>,
+    /// Where the embedded broker keeps its journal; absent means in memory only.
+    pub data_dir: Option<PathBuf>,
 }
 
 /// What is done.
@@ -153,6 +155,7 @@ impl Default for Plan {
                 properties: BTreeMap::new(),
                 kafka_home: None,
                 bug: None,
+                data_dir: None,
             },
             workload: WorkloadPlan {
                 name: "queue".into(),

@@ -223,13 +223,18 @@ fn embedded_config(plan: &Plan) -> Result<broker::embedded::Config, RunError> {
     use broker::embedded::TransactionVersion;
     let mut config = broker::embedded::Config {
         nodes: plan.broker.nodes.into(),
-        auto_create_topics: false,
+        data_dir: plan.broker.data_dir.clone(),
         ..Default::default()
     };
     for (key, value) in &plan.broker.properties {
         match (key.as_str(), value.as_str()) {
             ("transaction.version", "1") => config.transaction_version = TransactionVersion::One,
             ("transaction.version", "2") => config.transaction_version = TransactionVersion::Two,
+            ("auto.create.topics.enable", "true") => config.auto_create_topics = true,
+            ("auto.create.topics.enable", "false") => config.auto_create_topics = false,
+            ("num.partitions", count) if count.parse().is_ok_and(|n: i32| n > 0) => {
+                config.num_partitions = count.parse().expect("just parsed");
+            }
             _ => {
                 let text = format!("the embedded broker has no property {key}={value}");
                 return Err(RunError::Plan(text));
