@@ -60,12 +60,12 @@ impl Acks {
             Some((0, base, _)) if base >= 0 => Some(base),
             _ => None,
         };
-        let resent = self.resent(stage, &fact.seen, log, body, acked);
+        let by_name = matches!(produced.topic, Topic::Name(_));
+        let resent = self.resent(stage, &fact.seen, (log, by_name), body, acked);
         let Some(base) = acked.filter(|_| acks == ACKS_ALL) else { return resent.first };
         if resent.contradicted {
             return resent.first;
         }
-        let by_name = matches!(produced.topic, Topic::Name(_));
         let ack = Ack { base, body, by_name, mark: Mark::of(&fact.seen) };
         if let Put::Differs(at) = stage.logs.put_ack(log, ack) {
             two_acks(stage, log, at, &ack);
@@ -77,7 +77,7 @@ impl Acks {
         &mut self,
         stage: &mut Stage,
         seen: &Seen,
-        log: LogId,
+        (log, by_name): (LogId, bool),
         body: Body,
         acked: Option<i64>,
     ) -> Resent {
@@ -105,7 +105,7 @@ impl Acks {
         let contradicted = old != new;
         let marks = [before.mark, mark];
         if contradicted {
-            two_copies(stage, log, (&body, old, new), &marks);
+            two_copies(stage, (log, by_name), (&body, old, new), &marks);
         } else {
             stage.ledger.held(P2);
         }
@@ -120,7 +120,12 @@ struct Resent {
     contradicted: bool,
 }
 
-fn two_copies(stage: &mut Stage, log: LogId, (body, old, new): (&Body, i64, i64), marks: &[Mark]) {
+fn two_copies(
+    stage: &mut Stage,
+    (log, by_name): (LogId, bool),
+    (body, old, new): (&Body, i64, i64),
+    marks: &[Mark],
+) {
     if stage.logs.of(log).log_start > old.min(new) {
         return stage.ledger.unknown(P2);
     }
@@ -140,13 +145,12 @@ fn two_copies(stage: &mut Stage, log: LogId, (body, old, new): (&Body, i64, i64)
         body.sequence,
         stage.words(log)
     );
-    stage.ledger.broken(P2, fields, marks, explanation);
+    stage.broken(P2, (log, by_name), fields, marks, explanation);
 }
 
 fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
     let other = stage.logs.of(log).acks[at];
-    let uncertain = (ack.by_name || other.by_name) && !stage.topics.is_certain_by_name(log);
-    if uncertain || other.base < stage.logs.of(log).log_start {
+    if other.base < stage.logs.of(log).log_start {
         return stage.ledger.unknown(P1);
     }
     let explanation = format!(
@@ -162,12 +166,13 @@ fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
         ack.body.sequence,
     );
     let fields = stage.place(log, ack.base);
-    stage.ledger.broken(P1, fields, &[other.mark, ack.mark], explanation);
+    let of = (log, ack.by_name || other.by_name);
+    stage.broken(P1, of, fields, &[other.mark, ack.mark], explanation);
 }
 
 /// Holds every acknowledgement against the log as it was read.
 pub(super) fn finish(stage: &mut Stage) {
-    let Stage { ledger, topics, logs } = stage;
+    let Stage { ledger, topics, logs, .. } = stage;
     let mut broken = Vec::new();
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
@@ -220,7 +225,7 @@ fn beside(ack: &Ack, batch: &Batch) -> Judged {
         return Judged::Unknown;
     }
     let (there, told) = (&batch.body, &ack.body);
-    if there.is_same(told) || there.content == told.content && there.count == told.count {
+    if there.is_same(told) {
         return Judged::Held;
     }
     if there.count < told.count && there.is_same_write(&Body { count: there.count, ..*told }) {

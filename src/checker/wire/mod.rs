@@ -46,12 +46,10 @@ use self::acks::Acks;
 use self::fencing::Fencing;
 use self::framing::Framing;
 use self::groups::Groups;
-use self::ledger::Ledger;
-use self::log::Logs;
 use self::offsets::CommittedOffsets;
 use self::stable::Stable;
 use self::stage::Stage;
-use self::topics::{LogId, Topics};
+use self::topics::LogId;
 use self::transactions::Transactions;
 use super::verdict::{Found, WireStats};
 use crate::history::facts::{Deed, Fact, FactTaker, Fetched, Produced, Seen, Topic};
@@ -88,11 +86,7 @@ impl WireCheck {
     #[must_use]
     pub fn new(cases_max: usize) -> Self {
         Self {
-            stage: Stage {
-                ledger: Ledger::new(cases_max),
-                topics: Topics::default(),
-                logs: Logs::default(),
-            },
+            stage: Stage::new(cases_max),
             framing: Framing::default(),
             fencing: Fencing::default(),
             acks: Acks::default(),
@@ -115,6 +109,7 @@ impl WireCheck {
     #[must_use]
     pub fn finish(mut self) -> WireFound {
         self.transactions.sort();
+        self.stage.settle();
         acks::finish(&mut self.stage);
         for log in (0..self.stage.topics.log_count()).map(LogId) {
             let fates = walk::walk(&mut self.stage, log);

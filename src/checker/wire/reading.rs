@@ -88,9 +88,6 @@ fn put(
 
 fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
     let old = stage.logs.of(log).batches[at];
-    if (old.by_name || new.by_name) && !stage.topics.is_certain_by_name(log) {
-        return stage.ledger.unknown(L9);
-    }
     let what = |body: &Body| {
         let Body { producer_id, producer_epoch, sequence, content, .. } = body;
         format!(
@@ -107,7 +104,8 @@ fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
         what(&new.body)
     );
     let fields = stage.place(log, new.base);
-    stage.ledger.broken(L9, fields, &[old.mark, new.mark], explanation);
+    let of = (log, old.by_name || new.by_name);
+    stage.broken(L9, of, fields, &[old.mark, new.mark], explanation);
 }
 
 /// What one response shows by itself.

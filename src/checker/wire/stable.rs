@@ -136,9 +136,7 @@ impl Stable {
 
 /// Two answers of one broker, the second asked for after the first had come.
 fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
-    if (before.by_name || now.by_name) && !stage.topics.is_certain_by_name(log) {
-        return stage.ledger.unknown(L6);
-    }
+    let of = (log, before.by_name || now.by_name);
     if before.leader_epoch.is_some() && before.leader_epoch == now.leader_epoch {
         let pairs = [
             ("high watermark", before.high_watermark, now.high_watermark),
@@ -152,7 +150,7 @@ fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
                     before.leader_epoch.unwrap_or_default()
                 );
                 let fields = stage.place(log, new);
-                stage.ledger.broken(L6, fields, &[before.mark, now.mark], explanation);
+                stage.broken(L6, of, fields, &[before.mark, now.mark], explanation);
                 return;
             }
         }
@@ -171,7 +169,7 @@ fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
             before.high_watermark
         );
         let fields = stage.place(log, before.last_stable_offset);
-        stage.ledger.broken(L6, fields, &[before.mark, now.mark], explanation);
+        stage.broken(L6, of, fields, &[before.mark, now.mark], explanation);
     } else if let Some(offset) = before.above {
         if !has_not_grown {
             return stage.ledger.unknown(L7);
@@ -184,7 +182,7 @@ fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
             stage.words(log),
             before.last_stable_offset
         );
-        stage.ledger.broken(L7, fields, &[before.mark, now.mark], explanation);
+        stage.broken(L7, of, fields, &[before.mark, now.mark], explanation);
     } else if before.above.is_none() && before.last_stable_offset >= 0 {
         stage.ledger.held(L6);
     }

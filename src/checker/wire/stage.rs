@@ -2,8 +2,10 @@
 
 use serde_json::{Value as Json, json};
 
+use super::invariant::Invariant;
 use super::ledger::Ledger;
 use super::log::Logs;
+use super::mark::Mark;
 use super::topics::{Cluster, LogId, Topics};
 use crate::history::facts::Seen;
 
@@ -13,9 +15,64 @@ pub(super) struct Stage {
     pub(super) ledger: Ledger,
     pub(super) topics: Topics,
     pub(super) logs: Logs,
+    /// Breaks that are none if the topic's name turns out to have meant two topics.
+    suspicions: Vec<Suspicion>,
 }
 
+#[derive(Debug)]
+struct Suspicion {
+    invariant: Invariant,
+    log: LogId,
+    fields: Vec<(&'static str, Json)>,
+    marks: Vec<Mark>,
+    explanation: String,
+}
+
+/// Suspicions that are kept; of more, none is named.
+const SUSPICIONS_MAX: usize = 20_000;
+
 impl Stage {
+    pub(super) fn new(cases_max: usize) -> Self {
+        Self {
+            ledger: Ledger::new(cases_max),
+            topics: Topics::default(),
+            logs: Logs::default(),
+            suspicions: Vec::new(),
+        }
+    }
+
+    /// Something is broken in a log. What rests on the topic's name is named only at the end: a
+    /// topic created anew is often known by its other id only later.
+    pub(super) fn broken(
+        &mut self,
+        invariant: Invariant,
+        (log, by_name): (LogId, bool),
+        fields: Vec<(&'static str, Json)>,
+        marks: &[Mark],
+        explanation: String,
+    ) {
+        if !by_name {
+            self.ledger.broken(invariant, fields, marks, explanation);
+        } else if self.suspicions.len() < SUSPICIONS_MAX && self.topics.is_certain_by_name(log) {
+            let marks = marks.to_vec();
+            self.suspicions.push(Suspicion { invariant, log, fields, marks, explanation });
+        } else {
+            self.ledger.unknown(invariant);
+        }
+    }
+
+    /// No more is learnt of topics.
+    pub(super) fn settle(&mut self) {
+        for suspicion in std::mem::take(&mut self.suspicions) {
+            let Suspicion { invariant, log, fields, marks, explanation } = suspicion;
+            if self.topics.is_certain_by_name(log) {
+                self.ledger.broken(invariant, fields, &marks, explanation);
+            } else {
+                self.ledger.unknown(invariant);
+            }
+        }
+    }
+
     /// The cluster an exchange was with.
     pub(super) fn cluster(&self, seen: &Seen) -> Cluster {
         self.topics.cluster(self.ledger.broker(seen.connection.0))

@@ -1,1 +1,5 @@
-//! Planted violations and near misses.
+//! Each invariant: a planted violation that it alone names, and a near miss that it passes.
+
+mod planted;
+mod scene;
+mod traps;

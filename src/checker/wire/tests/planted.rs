@@ -1,0 +1,588 @@
+//! One violation of each invariant, and beside it the legal thing that looks most like it.
+
+use kafka_wire::{ApiKey, DecodeError, DecodeErrorKind};
+
+use super::scene::*;
+use crate::checker::wire::Invariant;
+use crate::history::facts::{BatchFacts, Deed, Ending};
+use crate::history::wire::Unanswered;
+
+/// The scene with what breaks the invariant, and with what nearly does.
+fn check(invariant: Invariant, tell: impl Fn(&mut Scene, bool)) {
+    for (broken, expected) in [(true, vec![invariant.name().to_owned()]), (false, vec![])] {
+        let mut scene = Scene::new();
+        tell(&mut scene, broken);
+        let found = scene.finish();
+        let names: Vec<String> = found.anomalies.keys().cloned().collect();
+        assert_eq!(
+            names,
+            expected,
+            "{} broken: {broken}, {:#?}",
+            invariant.name(),
+            found.anomalies
+        );
+        let checked = found.stats.checks[invariant.name()];
+        assert!(checked.checked > 0 || !broken, "{}: {checked:?}", invariant.name());
+        for case in found.anomalies.values().flat_map(|found| &found.cases) {
+            assert!(!case.frames.is_empty() && !case.exchanges.is_empty(), "{case:?}");
+            assert!(case.explanation.len() > 40, "{}", case.explanation);
+        }
+    }
+}
+
+fn changed(mut batch: BatchFacts, change: impl FnOnce(&mut BatchFacts)) -> BatchFacts {
+    change(&mut batch);
+    batch
+}
+
+#[test]
+fn l1_two_batches_of_one_answer_claim_an_offset() {
+    check(Invariant::L1, |scene, broken| {
+        let second = if broken { 1 } else { 2 };
+        scene.fetch(read(vec![plain((-1, -1), 0, -1, 2), plain((-1, -1), second, -1, 1)]));
+    });
+}
+
+#[test]
+fn l2_a_batch_does_not_match_its_checksum() {
+    check(Invariant::L2, |scene, broken| {
+        let kind = DecodeErrorKind::Checksum { stored: 1, computed: 2 };
+        let error = DecodeError { byte_offset: 17, path: "batches[0].crc".into(), kind };
+        let corrupt = changed(plain((-1, -1), 0, -1, 1), |batch| {
+            batch.corrupt = broken.then_some(error);
+            batch.unreadable = true;
+        });
+        scene.fetch(read(vec![corrupt]));
+    });
+}
+
+#[test]
+fn l3_a_sequence_is_missing_from_the_log() {
+    check(Invariant::L3, |scene, broken| {
+        // Where an offset is missing too, the batch between may have been compacted away.
+        let next = if broken { 2 } else { 3 };
+        scene.fetch(read(vec![plain(P, 0, 0, 2), plain(P, next, 3, 1)]));
+    });
+}
+
+#[test]
+fn l3_sequences_wrap_and_begin_again_with_an_epoch() {
+    let mut scene = Scene::new();
+    let last = i32::MAX - 1;
+    let batches = vec![plain(P, 0, last, 3), plain(P, 3, 1, 1), plain((9, 1), 4, 0, 1)];
+    scene.fetch(read(batches));
+    assert_eq!(scene.names(), [""; 0]);
+    let mut scene = Scene::new();
+    scene.fetch(read(vec![plain(P, 0, 0, 1), plain((9, 1), 1, 1, 1)]));
+    assert_eq!(scene.names(), [Invariant::L3.name()]);
+}
+
+#[test]
+fn l4_an_epoch_goes_down_along_the_log() {
+    check(Invariant::L4, |scene, broken| {
+        let epochs = if broken { (1, 0) } else { (0, 1) };
+        scene.fetch(read(vec![plain((9, epochs.0), 0, 0, 1), plain((9, epochs.1), 1, 0, 1)]));
+    });
+}
+
+#[test]
+fn l5_a_transaction_begins_before_the_marker_of_the_one_before_it() {
+    check(Invariant::L5, |scene, broken| {
+        let between = if broken { plain((-1, -1), 1, -1, 1) } else { marker((9, 1), 1, true) };
+        let mut fetched = read(vec![data(P, 0, 0, 1), between, data((9, 1), 2, 0, 1)]);
+        fetched.last_stable_offset = -1;
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn l5_a_decided_transaction_has_no_marker_though_the_log_was_read_to_its_end_long_after() {
+    check(Invariant::L5, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        scene.end(P, true);
+        // Markers are written after the answer.
+        scene.pass_s(if broken { 20 } else { 1 });
+        let mut fetched = read(vec![data(P, 0, 0, 1)]);
+        fetched.last_stable_offset = -1;
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn l6_the_high_watermark_goes_back_under_one_leader() {
+    check(Invariant::L6, |scene, broken| {
+        let mut second = read(vec![plain((-1, -1), 0, -1, 1)]);
+        scene.fetch(read(vec![plain((-1, -1), 0, -1, 1), plain((-1, -1), 1, -1, 1)]));
+        second.leader_epoch = Some(if broken { 0 } else { 1 });
+        scene.fetch(second);
+    });
+}
+
+#[test]
+fn l6_the_last_stable_offset_is_beyond_the_high_watermark() {
+    check(Invariant::L6, |scene, broken| {
+        let mut first = read(vec![plain((-1, -1), 0, -1, 1)]);
+        first.last_stable_offset = 2;
+        let mut second = read(vec![plain((-1, -1), 0, -1, 1)]);
+        // A broker reads the two numbers one after the other: the log may have grown between.
+        second.high_watermark = if broken { 1 } else { 3 };
+        second.last_stable_offset = second.high_watermark.max(2);
+        second.leader_epoch = None;
+        scene.fetch(first);
+        scene.fetch(second);
+    });
+}
+
+#[test]
+fn l6_the_last_stable_offset_passes_an_open_transaction() {
+    check(Invariant::L6, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        let mut early = read(vec![]);
+        (early.high_watermark, early.last_stable_offset) = (1, if broken { 1 } else { 0 });
+        scene.fetch(early);
+        scene.end(P, true);
+        scene.fetch(read(vec![data(P, 0, 0, 1), marker(P, 1, true)]));
+    });
+}
+
+#[test]
+fn l6_the_last_stable_offset_stays_at_a_transaction_that_ended() {
+    check(Invariant::L6, |scene, broken| {
+        scene.fetch(read(vec![data(P, 0, 0, 1), marker(P, 1, true)]));
+        for _ in 0..2 {
+            let mut stuck = read(vec![]);
+            stuck.leader_epoch = None;
+            (stuck.high_watermark, stuck.last_stable_offset) = (if broken { 2 } else { 1 }, 0);
+            scene.fetch(stuck);
+        }
+    });
+}
+
+#[test]
+fn l7_the_aborted_list_does_not_name_an_aborted_transaction() {
+    check(Invariant::L7, |scene, broken| {
+        let mut fetched = read(vec![data(P, 0, 0, 1), marker(P, 1, false)]);
+        fetched.aborted = if broken { vec![] } else { vec![P_FIRST] };
+        scene.fetch(fetched);
+    });
+}
+
+const P_FIRST: (i64, i64) = (P.0, 0);
+
+#[test]
+fn l7_the_aborted_list_hides_a_committed_transaction() {
+    check(Invariant::L7, |scene, broken| {
+        let aborted = [data(P, 0, 0, 1), marker(P, 1, false)];
+        let committed = [data(P, 2, 1, 1), marker(P, 3, true)];
+        let mut fetched = read([aborted, committed].concat());
+        // A list may name what begins after the answer.
+        fetched.aborted = vec![P_FIRST, (P.0, if broken { 2 } else { 9 })];
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn l7_a_fetch_returns_what_lies_above_its_own_last_stable_offset() {
+    check(Invariant::L7, |scene, broken| {
+        let mut first = read(vec![data(P, 0, 0, 1)]);
+        first.last_stable_offset = 0;
+        scene.fetch(first);
+        let mut second = read(vec![]);
+        (second.high_watermark, second.last_stable_offset) = (if broken { 1 } else { 2 }, 0);
+        scene.fetch(second);
+    });
+}
+
+#[test]
+fn l7_records_are_returned_before_their_transaction_is_decided() {
+    check(Invariant::L7, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        let held = scene.send();
+        if broken {
+            scene.fetch(read(vec![data(P, 0, 0, 1)]));
+            let held = scene.send();
+            scene.answer(held, ApiKey::END_TXN, 4, end(P, true, Some(0)));
+        } else {
+            // The fetch is answered while EndTxn is under way.
+            scene.fetch(read(vec![data(P, 0, 0, 1)]));
+            scene.answer(held, ApiKey::END_TXN, 4, end(P, true, Some(0)));
+        }
+        scene.fetch(read(vec![data(P, 0, 0, 1), marker(P, 1, true)]));
+    });
+}
+
+#[test]
+fn l8_the_leader_epoch_goes_down_along_the_log() {
+    check(Invariant::L8, |scene, broken| {
+        let of = |base, epoch| {
+            changed(plain((-1, -1), base, -1, 1), |batch| {
+                batch.header.partition_leader_epoch.0 = epoch;
+            })
+        };
+        let epochs = if broken { (3, 2) } else { (3, -1) };
+        scene.fetch(read(vec![of(0, epochs.0), of(1, epochs.1), of(2, 3)]));
+    });
+}
+
+#[test]
+fn l9_an_offset_is_returned_twice_with_different_records() {
+    check(Invariant::L9, |scene, broken| {
+        scene.fetch(read(vec![plain((-1, -1), 0, -1, 2)]));
+        let other = changed(plain((-1, -1), 0, -1, 2), |batch| {
+            batch.content ^= 1;
+            // Fewer records in the same place: compaction.
+            batch.header.record_count = if broken { 2 } else { 1 };
+        });
+        scene.fetch(read(vec![other]));
+    });
+}
+
+#[test]
+fn p1_another_batch_stands_at_an_acknowledged_offset() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        let there = if broken { plain((8, 0), 0, 0, 1) } else { plain(P, 0, 0, 1) };
+        scene.fetch(read(vec![there]));
+    });
+}
+
+#[test]
+fn p1_nothing_stands_at_an_acknowledged_offset() {
+    check(Invariant::P1, |scene, broken| {
+        // What has a key may have been compacted away.
+        let acked = changed(plain(P, 0, 0, 1), |batch| batch.keyed = !broken);
+        scene.produce(acked, (0, 1));
+        scene.fetch(read(vec![plain((8, 0), 0, 0, 1), plain((8, 0), 2, 1, 1)]));
+    });
+}
+
+#[test]
+fn p1_the_log_ends_below_an_acknowledged_offset() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 7));
+        scene.pass_s(5);
+        let mut end = read(vec![]);
+        end.high_watermark = if broken { 7 } else { 8 };
+        end.last_stable_offset = end.high_watermark;
+        scene.fetch(end);
+    });
+}
+
+#[test]
+fn p1_two_batches_are_acknowledged_with_one_offset() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.produce(plain((8, 0), 0, 0, 1), (0, if broken { 0 } else { 1 }));
+    });
+}
+
+#[test]
+fn p2_a_batch_sent_again_gets_another_offset() {
+    check(Invariant::P2, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.produce(plain(P, 0, 0, 1), (0, if broken { 1 } else { 0 }));
+        scene.produce(plain(P, 0, 0, 1), (46, -1));
+    });
+}
+
+#[test]
+fn p2_a_batch_stands_in_the_log_twice() {
+    check(Invariant::P2, |scene, broken| {
+        // The same records from a client without idempotence are the client's doing.
+        let of = if broken { P } else { (-1, -1) };
+        let sequence = if broken { 0 } else { -1 };
+        scene.fetch(read(vec![plain(of, 0, sequence, 1), plain(of, 1, sequence, 1)]));
+    });
+}
+
+#[test]
+fn p3_a_fenced_producer_is_told_that_its_batch_was_written() {
+    check(Invariant::P3, |scene, broken| {
+        scene.init(P);
+        let early = scene.send();
+        scene.init((9, 2));
+        let late = scene.send();
+        // Sent before the fence, it may have been written before the fence.
+        let sent = if broken { late } else { early };
+        scene.answer(sent, ApiKey::PRODUCE, 11, produce(data(P, 0, 0, 1), (0, 0)));
+    });
+}
+
+#[test]
+fn p3_a_fenced_producer_begins_and_ends_transactions() {
+    for deed in [
+        end(P, true, Some(0)),
+        Deed::AddPartitionsToTxn {
+            asked: asked(P.0, P.1),
+            partitions: vec![],
+            errors: Some(vec![0]),
+        },
+        Deed::AddOffsetsToTxn { asked: asked(P.0, P.1), group: "g".into(), error: Some(0) },
+        txn_offsets(P, 1),
+    ] {
+        check(Invariant::P3, |scene, broken| {
+            scene.init(P);
+            let early = scene.send();
+            scene.init((9, 1));
+            let late = scene.send();
+            let sent = if broken { late } else { early };
+            scene.answer(sent, ApiKey::END_TXN, 4, deed.clone());
+        });
+    }
+}
+
+#[test]
+fn p4_two_producers_are_given_one_epoch() {
+    check(Invariant::P4, |scene, broken| {
+        scene.init(P);
+        let (id, asked) = if broken { ("y", (-1, -1)) } else { ("x", P) };
+        scene.exchange(ApiKey::INIT_PRODUCER_ID, 5, init(id, asked, P));
+    });
+}
+
+#[test]
+fn p5_a_transaction_acknowledged_as_committed_is_aborted() {
+    check(Invariant::P5, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        // Without an answer nobody promised anything.
+        let held = scene.send();
+        match broken {
+            true => scene.answer(held, ApiKey::END_TXN, 4, end(P, true, Some(0))),
+            false => scene.lose(held, ApiKey::END_TXN, 4, end(P, true, None)),
+        }
+        let mut fetched = read(vec![data(P, 0, 0, 1), marker((9, 1), 1, false)]);
+        fetched.aborted = vec![P_FIRST];
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn p6_a_delayed_commit_decides_the_next_transaction() {
+    check(Invariant::P6, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        let delayed = scene.send();
+        scene.end(P, true);
+        scene.produce(data(P, 2, 1, 1), (0, 2));
+        scene.answer(delayed, ApiKey::END_TXN, 4, end(P, true, Some(0)));
+        scene.end(P, false);
+        let mut batches = vec![data(P, 0, 0, 1), marker(P, 1, true), data(P, 2, 1, 1)];
+        batches.push(marker(P, 3, broken));
+        let mut fetched = read(batches);
+        fetched.aborted = if broken { vec![] } else { vec![(P.0, 2)] };
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn p6_a_commit_marker_is_there_before_its_end_was_sent() {
+    check(Invariant::P6, |scene, broken| {
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        let before = scene.send();
+        let mut fetched = read(vec![data(P, 0, 0, 1), marker(P, 1, true)]);
+        fetched.last_stable_offset = -1;
+        scene.fetch(fetched);
+        let after = scene.send();
+        let sent = if broken { after } else { before };
+        scene.answer(sent, ApiKey::END_TXN, 4, end(P, true, Some(0)));
+    });
+}
+
+#[test]
+fn p7_a_transaction_stays_open_beyond_its_timeout() {
+    check(Invariant::P7, |scene, broken| {
+        scene.init(P);
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        scene.pass_s(if broken { 120 } else { 10 });
+        let mut fetched = read(vec![data(P, 0, 0, 1)]);
+        fetched.last_stable_offset = 0;
+        fetched.batches.clear();
+        scene.fetch(fetched);
+        scene.exchange(
+            ApiKey::FETCH,
+            12,
+            fetch(false, vec![read(vec![data(P, 0, 0, 1)])].map_lso(0)),
+        );
+    });
+}
+
+/// Sets the last stable offset of what was fetched.
+trait MapLso {
+    fn map_lso(self, last_stable_offset: i64) -> Self;
+}
+
+impl MapLso for Vec<crate::history::facts::Fetched> {
+    fn map_lso(mut self, last_stable_offset: i64) -> Self {
+        for fetched in &mut self {
+            fetched.last_stable_offset = last_stable_offset;
+        }
+        self
+    }
+}
+
+#[test]
+fn p8_the_offset_of_an_aborted_transaction_is_visible() {
+    check(Invariant::P8, |scene, broken| {
+        scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(-1, "", 5)));
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
+        scene.end(P, false);
+        scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(if broken { 9 } else { 5 }, true));
+    });
+}
+
+#[test]
+fn p8_the_offset_of_a_committed_transaction_is_not_visible() {
+    check(Invariant::P8, |scene, broken| {
+        scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(-1, "", 5)));
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
+        scene.end(P, true);
+        // Who does not wait for stable offsets may come before the marker.
+        scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(5, broken));
+    });
+}
+
+#[test]
+fn g1_two_members_have_one_partition_in_one_generation() {
+    check(Invariant::G1, |scene, broken| {
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "b"));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "a", true, &[0, 1]));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "b", false, &[2]));
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(2, "b"));
+        let generation = if broken { 1 } else { 2 };
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(generation, "b", true, &[1, 2]));
+    });
+}
+
+#[test]
+fn g1_two_members_have_one_partition_at_one_member_epoch() {
+    check(Invariant::G1, |scene, broken| {
+        for (name, epoch) in [("a", 3), ("b", if broken { 3 } else { 4 })] {
+            scene.exchange(
+                ApiKey::CONSUMER_GROUP_HEARTBEAT,
+                1,
+                Deed::ConsumerGroupHeartbeat {
+                    member: member(epoch - 1, name),
+                    answer: Some((0, epoch, Some(name.into()))),
+                    assigned: Some(vec![(topic(), 0)]),
+                },
+            );
+        }
+    });
+}
+
+#[test]
+fn g2_a_commit_of_an_old_generation_is_accepted() {
+    check(Invariant::G2, |scene, broken| {
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        let early = scene.send();
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(2, "b"));
+        let late = scene.send();
+        let sent = if broken { late } else { early };
+        scene.answer(sent, ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(1, "a", 5)));
+    });
+}
+
+#[test]
+fn g2_a_member_that_left_commits() {
+    check(Invariant::G2, |scene, broken| {
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        let left = |error| Deed::LeaveGroup {
+            group: "g".into(),
+            members: vec!["a".into()],
+            error: Some(error),
+        };
+        scene.exchange(ApiKey::LEAVE_GROUP, 3, left(if broken { 0 } else { 25 }));
+        scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(1, "a", 5)));
+    });
+}
+
+#[test]
+fn g3_a_committed_offset_is_gone() {
+    for lost in [-1, 3] {
+        check(Invariant::G3, |scene, broken| {
+            scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(-1, "", 3)));
+            let early = scene.send();
+            scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(-1, "", 5)));
+            let late = scene.send();
+            let sent = if broken { late } else { early };
+            let fetched = offset_fetched(if broken { lost } else { 3 }, false);
+            scene.answer(sent, ApiKey::OFFSET_FETCH, 5, fetched);
+        });
+    }
+}
+
+#[test]
+fn g4_the_same_input_is_processed_by_two_committed_transactions() {
+    check(Invariant::G4, |scene, broken| {
+        scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(-1, "", 5)));
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
+        scene.end(P, true);
+        scene.exchange(ApiKey::OFFSET_FETCH, 6, offset_fetched(5, false));
+        // What goes on where the first ended repeats nothing.
+        let next = if broken { 8 } else { 12 };
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets((8, 0), next));
+        scene.end((8, 0), true);
+    });
+}
+
+#[test]
+fn w1_a_response_belongs_to_no_request() {
+    check(Invariant::W1, |scene, broken| {
+        scene.fact(|_| {});
+        scene.stray(99);
+        if broken {
+            // The connection goes on: no byte is missing.
+            scene.fact(|_| {});
+        }
+    });
+}
+
+#[test]
+fn w1_a_request_is_overtaken() {
+    check(Invariant::W1, |scene, broken| {
+        if !broken {
+            scene.gap();
+        }
+        scene.fact(|fact| fact.ending = Ending::Unanswered(Unanswered::Overtaken));
+        scene.fact(|_| {});
+    });
+}
+
+#[test]
+fn w2_a_response_has_bytes_left_over() {
+    check(Invariant::W2, |scene, broken| {
+        let kind = DecodeErrorKind::TrailingBytes(3);
+        let error = DecodeError { byte_offset: 6, path: String::new(), kind };
+        scene.fact(|fact| {
+            fact.malformed = broken.then_some(error);
+            // A version that the table does not know says nothing.
+            fact.response_walked = broken;
+        });
+    });
+}
+
+#[test]
+fn w3_an_error_code_does_not_exist() {
+    for (broken_by, legal) in [((12, 4, 999), (12, 4, 27)), ((0, 9, 120), (0, 11, 120))] {
+        check(Invariant::W3, |scene, broken| {
+            let (key, version, code) = if broken { broken_by } else { legal };
+            scene.fact(|fact| {
+                (fact.api_key, fact.api_version) = (ApiKey(key), version);
+                fact.errors = vec![code];
+            });
+        });
+    }
+}
+
+#[test]
+fn w4_an_announced_version_is_refused() {
+    check(Invariant::W4, |scene, broken| {
+        let highest = if broken { 12 } else { 11 };
+        let announced = Deed::ApiVersions(vec![(1, 4, highest)]);
+        scene.exchange(ApiKey::API_VERSIONS, 3, announced);
+        scene.fact(|fact| {
+            (fact.api_key, fact.api_version) = (ApiKey::FETCH, 12);
+            fact.errors = vec![35];
+        });
+    });
+}

@@ -1,0 +1,165 @@
+//! Legal conversations that look wrong: none of them may be named.
+
+use kafka_wire::ApiKey;
+
+use super::scene::*;
+use crate::checker::wire::Invariant;
+use crate::history::facts::{Deed, Topic};
+
+fn clean(tell: impl FnOnce(&mut Scene)) {
+    let mut scene = Scene::new();
+    tell(&mut scene);
+    let found = scene.finish();
+    assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
+}
+
+fn metadata(id: u8) -> Deed {
+    let topic = (0, Some("t".into()), Some([id; 16]));
+    Deed::Metadata { cluster_id: None, topics: vec![topic] }
+}
+
+#[test]
+fn offsets_repeat_after_a_topic_is_created_anew() {
+    clean(|scene| {
+        scene.exchange(ApiKey::METADATA, 12, metadata(1));
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.fetch(read(vec![plain(P, 0, 0, 1)]));
+        // By name alone, the first acknowledgement comes before the new id is known.
+        scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
+        scene.fetch(read(vec![plain((8, 0), 0, 0, 1)]));
+        scene.exchange(ApiKey::METADATA, 12, metadata(2));
+        scene.produce(plain((8, 0), 0, 1, 1), (0, 0));
+    });
+}
+
+#[test]
+fn topics_of_two_ids_are_two_logs() {
+    clean(|scene| {
+        for id in [1, 2] {
+            let mut fetched = read(vec![plain((i64::from(id), 0), 0, 0, 1)]);
+            fetched.topic = Topic::Id([id; 16]);
+            scene.fetch(fetched);
+        }
+    });
+}
+
+#[test]
+fn a_fenced_batch_sent_before_the_fence_may_be_answered_as_the_first_was() {
+    clean(|scene| {
+        scene.init(P);
+        let lost = scene.send();
+        scene.lose(lost, ApiKey::PRODUCE, 11, {
+            let mut deed = produce(data(P, 0, 0, 1), (0, 0));
+            if let Deed::Produce { partitions, .. } = &mut deed {
+                partitions[0].answer = None;
+            }
+            deed
+        });
+        scene.init((9, 1));
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+    });
+}
+
+#[test]
+fn end_txn_of_version_five_sent_again_is_answered_as_the_first() {
+    clean(|scene| {
+        scene.init(P);
+        scene.exchange(ApiKey::END_TXN, 5, end(P, true, Some(0)));
+        scene.init((9, 2));
+        scene.exchange(ApiKey::END_TXN, 5, end(P, true, Some(0)));
+    });
+}
+
+#[test]
+fn markers_of_transaction_version_two_carry_the_next_epoch_and_sequences_begin_again() {
+    clean(|scene| {
+        scene.init(P);
+        for epoch in 0..3 {
+            let base = i64::from(epoch) * 3;
+            scene.produce(data((9, epoch), base, 0, 2), (0, base));
+            scene.exchange(ApiKey::END_TXN, 5, end((9, epoch), epoch != 1, Some(0)));
+        }
+        let batches = (0..3).flat_map(|epoch| {
+            let base = i64::from(epoch) * 3;
+            [data((9, epoch), base, 0, 2), marker((9, epoch + 1), base + 2, epoch != 1)]
+        });
+        let mut fetched = read(batches.collect());
+        fetched.aborted = vec![(9, 3)];
+        scene.fetch(fetched);
+    });
+}
+
+#[test]
+fn a_marker_without_records_ends_a_transaction_that_wrote_none_here() {
+    clean(|scene| {
+        scene.fetch(read(vec![marker(P, 0, true), marker(P, 1, false), data(P, 2, 0, 1)]));
+    });
+}
+
+#[test]
+fn a_transaction_that_timed_out_is_aborted_before_its_end_is_sent() {
+    clean(|scene| {
+        scene.init(P);
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        let mut fetched = read(vec![data(P, 0, 0, 1), marker((9, 1), 1, false)]);
+        fetched.aborted = vec![(9, 0)];
+        scene.fetch(fetched);
+        scene.exchange(ApiKey::END_TXN, 4, end(P, true, Some(90)));
+    });
+}
+
+#[test]
+fn what_replicas_fetch_is_not_the_log_that_consumers_see() {
+    clean(|scene| {
+        let mut fetched = read(vec![plain(P, 0, 0, 1)]);
+        (fetched.high_watermark, fetched.last_stable_offset) = (0, 0);
+        let deed =
+            Deed::Fetch { read_committed: false, by_consumer: false, partitions: vec![fetched] };
+        scene.exchange(ApiKey::FETCH, 12, deed);
+        // It was truncated, and another leader wrote something else.
+        scene.fetch(read(vec![plain((8, 0), 0, 0, 1)]));
+    });
+}
+
+#[test]
+fn a_refused_batch_is_nowhere() {
+    clean(|scene| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.produce(plain(P, 0, 5, 1), (45, -1));
+        scene.produce(plain(P, 0, 1, 1), (0, 1));
+        scene.fetch(read(vec![plain(P, 0, 0, 1), plain(P, 1, 1, 1)]));
+    });
+}
+
+#[test]
+fn acknowledgements_of_the_leader_alone_may_be_undone() {
+    clean(|scene| {
+        let mut deed = produce(plain(P, 0, 0, 1), (0, 0));
+        if let Deed::Produce { acks, .. } = &mut deed {
+            *acks = 1;
+        }
+        scene.exchange(ApiKey::PRODUCE, 11, deed);
+        scene.fetch(read(vec![plain((8, 0), 0, 0, 1)]));
+    });
+}
+
+#[test]
+fn a_capture_that_begins_in_mid_stream_proves_little_and_names_nothing() {
+    let mut scene = Scene::new();
+    scene.stray(17);
+    scene.produce(data((9, 4), 0, 70, 1), (0, 70));
+    let mut fetched = read(vec![data((9, 4), 70, 70, 1), marker((9, 4), 71, true)]);
+    fetched.high_watermark = 90;
+    fetched.last_stable_offset = 90;
+    scene.fetch(fetched);
+    let found = scene.finish();
+    assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
+    assert!(found.judged);
+    assert!(found.stats.checks[Invariant::P3.name()].could_not > 0);
+    assert!(found.stats.checks[Invariant::W1.name()].could_not > 0);
+}
+
+#[test]
+fn nothing_seen_is_nothing_judged() {
+    assert!(!Scene::new().finish().judged);
+}
