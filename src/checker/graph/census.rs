@@ -1,11 +1,9 @@
 //! Counts the cycles of a whole history, type by type, and keeps the components whose cycles
 //! will be shown.
 
-use std::sync::Mutex;
-
 use rustc_hash::FxHashMap;
 
-use super::rows::{EdgeList, Graph};
+use super::rows::{EdgeBlocks, Graph};
 use super::tarjan::components;
 use super::timeline::Timeline;
 use super::types::{find, implies};
@@ -47,21 +45,17 @@ pub(crate) struct Census<'a> {
 }
 
 impl Census<'_> {
-    /// Takes it, once for each view. `edges` are those within each group of windows, between
-    /// places.
+    /// Takes it, once for each view, of edges between places.
     pub(crate) fn take(
         &self,
-        edges: Vec<EdgeList>,
+        edges: &[EdgeBlocks],
         views: &[View],
         threads: usize,
     ) -> Vec<Vec<Count>> {
-        let edges: Vec<Mutex<EdgeList>> = edges.into_iter().map(Mutex::new).collect();
         let shards = self.windows.shards();
         let start = || Vec::<(usize, Vec<Vec<Count>>)>::new();
         let parts = fold(threads, shards.len(), start, |done, shard| {
-            let mut mine = edges[shard].lock().expect("no holder of this lock panics");
-            let counts = self.shard(shards[shard], &std::mem::take(&mut *mine), views);
-            done.push((shard, counts));
+            done.push((shard, self.shard(shards[shard], edges, views)));
         });
         let mut parts: Vec<_> = parts.into_iter().flatten().collect();
         parts.sort_by_key(|&(shard, _)| shard);
@@ -78,8 +72,9 @@ impl Census<'_> {
         total
     }
 
-    fn shard(&self, stretch: (u32, u32), edges: &EdgeList, views: &[View]) -> Vec<Vec<Count>> {
-        let graph = Graph::of_stretch(self.timeline, stretch, edges, self.realtime);
+    fn shard(&self, stretch: (u32, u32), edges: &[EdgeBlocks], views: &[View]) -> Vec<Vec<Count>> {
+        let is_inside = |from, to| self.windows.hold(from, to);
+        let graph = Graph::of_stretch(self.timeline, stretch, edges, is_inside, self.realtime);
         let mut found = nothing(views);
         let mut before: Option<Graph> = None;
         for (view, found) in views.iter().zip(&mut found) {

@@ -19,6 +19,6 @@ pub(super) mod window;
 pub(super) mod witness;
 
 pub(super) use census::{Census, Count, View};
-pub(super) use rows::{EdgeList, PLACES_MAX, PROCESS, RT, RW, RawEdge, WR, WW};
+pub(super) use rows::{EdgeBlocks, PLACES_MAX, PROCESS, RT, RW, RawEdge, WR, WW};
 pub(super) use timeline::Timeline;
-pub(super) use window::{Backward, Windows};
+pub(super) use window::Backward;

@@ -25,28 +25,30 @@ pub(crate) type RawEdge = (u32, u32, u8);
 /// How many operations can be told apart in an edge of eight bytes.
 pub(crate) const PLACES_MAX: usize = 1 << 29;
 
-/// Edges by the million, eight bytes each.
+/// Edges by the million, eight bytes each, in blocks by the earlier of their places.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct EdgeList(Vec<u64>);
+pub(crate) struct EdgeBlocks(Vec<Vec<u64>>);
 
-impl EdgeList {
+/// How many places a block has, as a power of two.
+const BLOCK_BITS: u32 = 16;
+
+impl EdgeBlocks {
     /// Adds an edge between places below [`PLACES_MAX`].
     pub(crate) fn push(&mut self, (from, to, kind): RawEdge) {
-        self.0.push(u64::from(from) << 35 | u64::from(to) << 6 | u64::from(kind));
-    }
-
-    /// Adds those of another.
-    pub(crate) fn append(&mut self, mut other: Self) {
-        if self.0.is_empty() {
-            self.0 = other.0;
-        } else {
-            self.0.append(&mut other.0);
+        let block = (from.min(to) >> BLOCK_BITS) as usize;
+        if block >= self.0.len() {
+            self.0.resize_with(block + 1, Vec::new);
         }
+        self.0[block].push(u64::from(from) << 35 | u64::from(to) << 6 | u64::from(kind));
     }
 
-    fn iter(&self) -> impl Iterator<Item = RawEdge> + Clone + '_ {
-        self.0
+    /// The edges of which the earlier place may be from `first` up to `end`.
+    fn near(&self, (first, end): (u32, u32)) -> impl Iterator<Item = RawEdge> + '_ {
+        let last = ((end.saturating_sub(1) >> BLOCK_BITS) as usize + 1).min(self.0.len());
+        let blocks = &self.0[((first >> BLOCK_BITS) as usize).min(last)..last];
+        blocks
             .iter()
+            .flatten()
             .map(|&edge| ((edge >> 35) as u32, (edge >> 6) as u32 & 0x1fff_ffff, edge as u8 & 0x3f))
     }
 }
@@ -67,18 +69,10 @@ pub(crate) struct Graph {
 impl Graph {
     /// A graph of `names.len()` operations and some barriers.
     pub(crate) fn new(names: Vec<u32>, barriers: usize, edges: &[RawEdge]) -> Self {
-        Self::of_edges(names, barriers, edges.iter().copied())
-    }
-
-    fn of_edges(
-        names: Vec<u32>,
-        barriers: usize,
-        edges: impl Iterator<Item = RawEdge> + Clone,
-    ) -> Self {
         let len = names.len() + barriers;
         let mut starts = vec![0u32; len + 1];
         let mut present = 0;
-        for (from, _, kind) in edges.clone() {
+        for &(from, _, kind) in edges {
             starts[from as usize + 1] += 1;
             present |= kind;
         }
@@ -89,18 +83,16 @@ impl Graph {
         let count = starts[len] as usize;
         let mut next = starts.clone();
         let (mut targets, mut kinds) = (vec![0; count], vec![0; count]);
-        for (from, to, kind) in edges {
+        for &(from, to, kind) in edges {
             let place = next[from as usize] as usize;
             next[from as usize] += 1;
             targets[place] = to;
             kinds[place] = kind;
         }
-        let mut graph = Self { starts, targets, kinds, present, names };
-        graph.sort_rows();
-        graph
+        Self { starts, targets, kinds, present, names }
     }
 
-    /// Puts each vertex's edges in order, so that nothing depends on who found them first.
+    /// Puts each vertex's edges in order.
     fn sort_rows(&mut self) {
         let mut row: Vec<(u32, u8)> = Vec::new();
         for vertex in 0..self.len() {
@@ -118,18 +110,24 @@ impl Graph {
         }
     }
 
-    /// The part of a timeline from `first` to `end`, with edges between places in it, and with
-    /// realtime order between the places that take part in it.
+    /// The part of a timeline from `first` to `end`, with those edges between its places that
+    /// stand inside one window, and with realtime order between the places that take part in it.
     pub(crate) fn of_stretch(
         timeline: &Timeline,
         (first, end): (u32, u32),
-        edges: &EdgeList,
+        edges: &[EdgeBlocks],
+        is_inside: impl Fn(u32, u32) -> bool,
         takes_part: impl Fn(u32) -> bool,
     ) -> Self {
         let names: Vec<u32> = (first..end).collect();
-        let (barriers, in_time) = barriers(timeline, &names, takes_part);
-        let edges = edges.iter().map(|(from, to, kind)| (from - first, to - first, kind));
-        Self::of_edges(names, barriers, edges.chain(in_time.iter().copied()))
+        let (barriers, mut all) = barriers(timeline, &names, takes_part);
+        for (from, to, kind) in edges.iter().flat_map(|blocks| blocks.near((first, end))) {
+            let earlier = from.min(to);
+            if earlier >= first && earlier < end && is_inside(from, to) {
+                all.push((from - first, to - first, kind));
+            }
+        }
+        Self::new(names, barriers, &all)
     }
 
     /// All kinds of edges that there are.
@@ -168,11 +166,14 @@ impl Graph {
             .flat_map(|from| self.edges(from, u8::MAX).map(move |(to, kind)| (from, to, kind)))
     }
 
-    /// The part of the graph between some of its vertices, which keep their order.
+    /// The part of the graph between some of its vertices, which keep their order; its edges are in
+    /// order too, so that a search in it finds the same whoever drew them first.
     pub(crate) fn part(&self, vertices: &[u32]) -> Self {
         let mut vertices = vertices.to_vec();
         vertices.sort_unstable();
-        self.part_between(&vertices, u8::MAX, |_, _| true)
+        let mut part = self.part_between(&vertices, u8::MAX, |_, _| true);
+        part.sort_rows();
+        part
     }
 
     /// The part between some vertices, given in order, with those edges that are of a kind in

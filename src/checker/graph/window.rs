@@ -74,12 +74,8 @@ impl Windows {
         &self.shards
     }
 
-    /// The group in which an edge may be part of a cycle, if any.
-    pub(crate) fn shard(&self, from: u32, to: u32) -> Option<usize> {
-        let (low, high) = (from.min(to), from.max(to));
-        if high >= self.end_of[low as usize] {
-            return None;
-        }
-        Some(self.shards.partition_point(|&(first, _)| first <= low) - 1)
+    /// Whether both ends of an edge are in one window, so that it may be part of a cycle.
+    pub(crate) fn hold(&self, from: u32, to: u32) -> bool {
+        from.max(to) < self.end_of[from.min(to) as usize]
     }
 }

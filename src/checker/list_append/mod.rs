@@ -17,7 +17,7 @@ use std::collections::BTreeMap;
 use super::anomaly::{ANOMALIES, Anomaly, TimeOrder, find_anomaly};
 use super::expectation::Expectation;
 use super::graph::{
-    Backward, Census, EdgeList, PROCESS, RT, RW, RawEdge, Timeline, View, WR, WW, witness,
+    Backward, Census, EdgeBlocks, PROCESS, RT, RW, RawEdge, Timeline, View, WR, WW, witness,
 };
 use super::verdict::{Case, Found};
 use crate::history::{EventType, History};
@@ -114,12 +114,8 @@ impl Search<'_, '_> {
             backward.add(from, to);
         }
         let windows = backward.windows();
-        let mut by_shard = vec![EdgeList::default(); windows.shards().len()];
-        for edge in all.iter().map(places) {
-            if let Some(shard) = windows.shard(edge.0, edge.1) {
-                by_shard[shard].push(edge);
-            }
-        }
+        let mut edges = EdgeBlocks::default();
+        all.iter().map(places).for_each(|edge| edges.push(edge));
         let is_in_time = |row: &&Anomaly| {
             row.shape.is_some_and(|shape| shape.time.is_none() || shape.time == time)
         };
@@ -137,7 +133,7 @@ impl Search<'_, '_> {
             parts_max: report.expected.cases_max(8),
         };
         let view = View { mask: WW | WR | RW | RT | PROCESS, types: types.clone(), narrows: false };
-        let counts = census.take(by_shard, &[view], self.threads);
+        let counts = census.take(&[edges], &[view], self.threads);
         for (row, count) in types.iter().zip(counts.into_iter().flatten()) {
             if count.is_told {
                 let shape = row.shape.expect("only cycle types are counted");

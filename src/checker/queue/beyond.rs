@@ -17,9 +17,8 @@ use super::values::{READ_OK, SENT_OK};
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::expectation::Expectation;
 use crate::checker::explain::{key_json, list, operation, outcome, value_json};
-use crate::checker::graph::timeline::is_vertex;
 use crate::checker::verdict::{Case, Found};
-use crate::history::{EventType, KeyId, MopRef};
+use crate::history::{KeyId, MopRef};
 
 /// Both, from the writes known to be lost.
 pub(super) fn find(
@@ -166,19 +165,18 @@ fn hanging_case(analysis: &Analysis<'_>, key: usize) -> Option<Case> {
     Some(Case { fields, operations, explanation, ..Case::default() })
 }
 
-/// A poll that succeeded, was invoked after some event, and whose process held the key.
+/// The first poll that succeeded, was invoked after some event, and whose process had assigned the
+/// key and not bound itself anew since.
 fn later_poll(analysis: &Analysis<'_>, key: KeyId, event: u64) -> Option<usize> {
-    let mut holds = vec![false; analysis.history.process_count()];
-    for op in analysis.history.ops() {
-        let holds = &mut holds[op.process().0 as usize];
-        if !op.bound_keys().is_empty() && op.kind() != EventType::Fail {
-            *holds = op.bound_keys().contains(&key);
-        }
-        let later = op.invoke_index().is_some_and(|begin| begin > event);
-        let polls = || op.mops().any(|mop| matches!(mop, MopRef::Poll(_)));
-        if *holds && later && op.kind() == EventType::Ok && is_vertex(&op) && polls() {
-            return Some(op.row);
-        }
-    }
-    None
+    let gathered = &analysis.gathered;
+    let first_after = |(bind, process): (u32, u32)| {
+        let polls = gathered.rows.polls_after(process, bind);
+        let begins_later = |&row: &u32| {
+            let begin = analysis.history.op(row as usize).invoke_index();
+            begin.is_none_or(|begin| begin <= event)
+        };
+        let row = *polls.get(polls.partition_point(begins_later))?;
+        gathered.rows.kept(analysis.history, key, bind, row).then_some(row)
+    };
+    gathered.assigned(key.0 as usize).filter_map(first_after).min().map(|row| row as usize)
 }

@@ -10,15 +10,13 @@
 
 use std::collections::BTreeMap;
 
-use super::edges::{Dependency, Drawing, Edge};
-use super::{Analysis, Examination, Key, steps};
+use super::{Analysis, steps};
 use crate::checker::anomaly::{ANOMALIES, Anomaly, Bad, Rw};
 use crate::checker::expectation::Expectation;
 use crate::checker::graph::timeline::is_vertex;
 use crate::checker::graph::{
-    Backward, Census, Count, EdgeList, PROCESS, RT, RW, View, WR, WW, Windows, witness,
+    Backward, Census, Count, EdgeBlocks, PROCESS, RT, RW, View, WR, WW, witness,
 };
-use crate::checker::threads::fold;
 use crate::checker::verdict::{Case, Found};
 
 /// What was found.
@@ -27,12 +25,22 @@ pub(super) struct Cycles {
     pub(super) observations: Vec<String>,
 }
 
+/// The edges between operations.
+pub(super) struct Drawn {
+    /// All of them, in as many pieces as threads drew.
+    pub(super) edges: Vec<EdgeBlocks>,
+    /// Those that lead back in time.
+    pub(super) backward: Backward,
+    /// Whether there is any that is not an anti-dependency.
+    pub(super) any: bool,
+}
+
 /// Looks for cycles of every type.
 pub(super) fn find(
     analysis: &Analysis<'_>,
     expected: &Expectation,
     threads: usize,
-    backward: &Backward,
+    drawn: Drawn,
 ) -> Cycles {
     let mut search = Search {
         analysis,
@@ -40,7 +48,7 @@ pub(super) fn find(
         threads,
         cycles: Cycles { anomalies: BTreeMap::new(), observations: Vec::new() },
     };
-    let any_edge = search.run(backward);
+    let any_edge = search.run(drawn);
     if !any_edge {
         let row = ANOMALIES.iter().find(|row| row.name == "empty-transaction-graph");
         let bad = row.is_some_and(|row| row.is_bad(expected, false));
@@ -63,11 +71,12 @@ struct Search<'a, 'h> {
 
 impl Search<'_, '_> {
     /// Looks at both graphs. Says whether there is any edge at all, anti-dependencies aside.
-    fn run(&mut self, backward: &Backward) -> bool {
+    fn run(&mut self, drawn: Drawn) -> bool {
         let timeline = &self.analysis.timeline;
-        let windows = backward.windows();
-        let (mut edges, any) = self.edges(&windows);
-        self.add_process_order(&windows, &mut edges);
+        let windows = drawn.backward.windows();
+        let any = drawn.any;
+        let mut edges = drawn.edges;
+        edges.push(self.process_order());
         let history = self.analysis.history;
         let realtime = |node| is_vertex(&history.op(timeline.row(node) as usize));
         let parts_max = self.expected.cases_max(8);
@@ -79,7 +88,7 @@ impl Search<'_, '_> {
             View { mask: WR | RT | PROCESS, types: judged.clone(), narrows: true },
             View { mask: WW | WR | RW, types: rows(|rw| rw != Rw::None), narrows: false },
         ];
-        let counts = census.take(edges, &views, self.threads);
+        let counts = census.take(&edges, &views, self.threads);
         let [judged, mut pure, told]: [Vec<Count>; 3] =
             counts.try_into().expect("there is one result for each view");
         if !self.expected.ww_deps {
@@ -94,60 +103,24 @@ impl Search<'_, '_> {
         any || self.has_realtime_order()
     }
 
-    /// The edges inside each group of windows, and whether there is any anywhere that is not an
-    /// anti-dependency.
-    fn edges(&self, windows: &Windows) -> (Vec<EdgeList>, bool) {
-        let Analysis { gathered, keys, committed, timeline, .. } = self.analysis;
-        let examination = Examination { gathered, committed, timeline };
-        let shards = windows.shards().len();
-        let start = || (vec![EdgeList::default(); shards], false, Vec::new());
-        let parts = fold(self.threads, keys.len(), start, |(of_shard, any, numbers), key| {
-            let Key { values, order } = &keys[key];
-            let drawing = Drawing { examination: &examination, values, order };
-            let mut draw = |edge: Edge| {
-                *any |= edge.dependency != Dependency::Rw;
-                let (from, to) = (timeline.node(edge.from), timeline.node(edge.to));
-                if let Some(shard) = windows.shard(from, to) {
-                    of_shard[shard].push((from, to, kind(edge.dependency)));
-                }
-            };
-            if self.expected.ww_deps {
-                drawing.writes(&mut draw);
-            }
-            for runs in gathered.polls(key) {
-                super::number(values, runs, numbers);
-                drawing.polls(runs[0].row, numbers, &mut draw);
-            }
-        });
-        let mut edges = vec![EdgeList::default(); shards];
-        let mut any = false;
-        for (of_shard, more, _) in parts {
-            any |= more;
-            for (mine, theirs) in edges.iter_mut().zip(of_shard) {
-                mine.append(theirs);
-            }
-        }
-        (edges, any)
-    }
-
     /// Edges from what a process did to what it did next, where the invocation of the latter is
     /// not known.
-    fn add_process_order(&self, windows: &Windows, edges: &mut [EdgeList]) {
+    fn process_order(&self) -> EdgeBlocks {
         let history = self.analysis.history;
         let timeline = &self.analysis.timeline;
+        let mut edges = EdgeBlocks::default();
         let mut before: Vec<Option<u32>> = vec![None; history.process_count()];
         for op in history.ops().filter(is_vertex) {
             let before = &mut before[op.process().0 as usize];
             let node = timeline.node(op.row as u32);
-            if let (None, Some(earlier)) = (op.invoke_index(), *before)
-                && let Some(shard) = windows.shard(earlier, node)
-            {
-                edges[shard].push((earlier, node, PROCESS));
+            if let (None, Some(earlier)) = (op.invoke_index(), *before) {
+                edges.push((earlier, node, PROCESS));
             }
             if op.kind() == crate::history::EventType::Ok {
                 *before = Some(node);
             }
         }
+        edges
     }
 
     /// Whether some operation completed before another was invoked that completed as well.
@@ -196,14 +169,6 @@ impl Search<'_, '_> {
         let cases = seen.iter().map(|w| steps::case(self.analysis, row, w)).collect();
         let count = count.components.max(pure.components);
         self.cycles.anomalies.insert(row.name.into(), Found { count, bad, cases });
-    }
-}
-
-fn kind(dependency: Dependency) -> u8 {
-    match dependency {
-        Dependency::Ww => WW,
-        Dependency::Wr => WR,
-        Dependency::Rw => RW,
     }
 }
 

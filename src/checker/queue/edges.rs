@@ -14,6 +14,7 @@ use super::Examination;
 use super::gather::{Fate, NO_ROW};
 use super::order::{NO_INDEX, Order};
 use super::values::Values;
+use crate::checker::graph::{RW, WR, WW};
 
 /// Why one operation depends on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,6 +22,17 @@ pub(super) enum Dependency {
     Ww,
     Wr,
     Rw,
+}
+
+impl Dependency {
+    /// The kind of edge that a graph has for it.
+    pub(super) fn kind(self) -> u8 {
+        match self {
+            Self::Ww => WW,
+            Self::Wr => WR,
+            Self::Rw => RW,
+        }
+    }
 }
 
 /// An edge between two rows.

@@ -166,6 +166,12 @@ impl Rows {
         &binds[from..to.max(from)]
     }
 
+    /// The rows after one in which a process polled and succeeded.
+    pub(super) fn polls_after(&self, process: u32, after: u32) -> &[u32] {
+        let polls = &self.polls[process as usize];
+        &polls[polls.partition_point(|&row| row <= after)..]
+    }
+
     /// The last row from one up to another in which a process polled and succeeded.
     pub(super) fn last_poll(&self, process: u32, from: u32, before: u32) -> Option<u32> {
         let polls = &self.polls[process as usize];

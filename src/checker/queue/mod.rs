@@ -22,8 +22,10 @@ mod values;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use self::edges::{Drawing, Edge};
+use self::cycles::Drawn;
+use self::edges::{Dependency, Drawing, Edge};
 use self::gather::{Fate, Gathered, Polled};
 use self::lag::LagSearch;
 use self::order::Order;
@@ -33,7 +35,7 @@ use self::truth::Truth;
 use self::values::{READ_OK, SENT_INFO, Values};
 use super::anomaly::find_anomaly;
 use super::expectation::Expectation;
-use super::graph::{Backward, Timeline};
+use super::graph::{Backward, EdgeBlocks, Timeline};
 use super::threads::fold;
 use super::verdict::{Found, Lag};
 use crate::history::History;
@@ -66,16 +68,17 @@ struct Analysis<'h> {
 pub(super) fn check(history: &History, expected: &Expectation, threads: usize) -> Outcome {
     let (analysis, mut total) = analyse(history, expected, threads);
     let tallies = &mut total.tallies;
+    let worst_realtime_lag = total.lag.finish(history);
     let mut observations = Vec::new();
     let mut anomalies = beyond::find(&analysis, expected, &tallies.of(Kind::LostWrite).hits);
     anomalies.extend(cases::of(&analysis, expected, tallies));
-    let cycles = cycles::find(&analysis, expected, threads, &total.backward);
+    let drawn = Drawn { edges: total.edges, backward: total.backward, any: total.any_edge };
+    let cycles = cycles::find(&analysis, expected, threads, drawn);
     anomalies.extend(cycles.anomalies);
     observations.extend(cycles.observations);
     observations.extend(observe(&analysis));
     anomalies
         .retain(|name, _| find_anomaly(name).is_none_or(|row| row.is_judged_in(expected.world)));
-    let worst_realtime_lag = total.lag.finish(history);
     Outcome { anomalies, observations, worst_realtime_lag }
 }
 
@@ -84,7 +87,14 @@ fn analyse<'h>(
     expected: &Expectation,
     threads: usize,
 ) -> (Analysis<'h>, Examined) {
-    let gathered = Gathered::of(history, threads);
+    // The order of operations is made beside; it needs one thread.
+    let (gathered, timeline) = thread::scope(|scope| {
+        let beside = (threads > 1).then(|| scope.spawn(|| Timeline::of(history)));
+        let gathered = Gathered::of(history, threads);
+        let timeline =
+            beside.map(|beside| beside.join().expect("a checking thread does not panic"));
+        (gathered, timeline.unwrap_or_else(|| Timeline::of(history)))
+    });
     let mut by_weight: Vec<usize> = (0..history.key_count()).collect();
     by_weight.sort_by_key(|&key| std::cmp::Reverse(gathered.weight(key)));
 
@@ -102,7 +112,6 @@ fn analyse<'h>(
     }
     let committed: Vec<bool> = committed.into_iter().map(AtomicBool::into_inner).collect();
 
-    let timeline = Timeline::of(history);
     let examine = Examination { gathered: &gathered, committed: &committed, timeline: &timeline };
     let start = || Examined::new(history, expected);
     let examined = fold(threads, by_weight.len(), start, |state, item| {
@@ -115,6 +124,8 @@ fn analyse<'h>(
     for part in examined {
         total.tallies.merge(part.tallies);
         total.backward.merge(part.backward);
+        total.edges.extend(part.edges);
+        total.any_edge |= part.any_edge;
         total.lag.merge(&part.lag);
         for (key, order) in part.orders {
             orders[key] = order;
@@ -145,6 +156,8 @@ struct Examined {
     positions: Positions,
     orders: Vec<(usize, Order)>,
     backward: Backward,
+    edges: Vec<EdgeBlocks>,
+    any_edge: bool,
     lag: LagSearch,
     /// The values at hand, kept for its memory.
     numbers: Vec<u32>,
@@ -164,6 +177,8 @@ impl Examined {
             positions: Positions::new(history.process_count()),
             orders: Vec::new(),
             backward: Backward::new(history.len()),
+            edges: vec![EdgeBlocks::default()],
+            any_edge: false,
             lag: LagSearch::new(history.process_count()),
             numbers: Vec::new(),
             polled: Vec::new(),
@@ -201,12 +216,14 @@ impl Examination<'_, '_> {
         }
         let drawing = Drawing { examination: self, values, order: &order };
         let mut numbers = std::mem::take(&mut state.numbers);
-        let backward = &mut state.backward;
+        let (backward, edges) = (&mut state.backward, &mut state.edges[0]);
         let mut draw = |edge: Edge| {
             let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
             if from > to {
                 backward.add(from, to);
             }
+            edges.push((from, to, edge.dependency.kind()));
+            state.any_edge |= edge.dependency != Dependency::Rw;
         };
         if ww_deps {
             drawing.writes(&mut draw);
