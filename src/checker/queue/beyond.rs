@@ -101,7 +101,7 @@ fn first_ok_reader(
         .gathered
         .polls(key.0 as usize)
         .filter(|runs| fate[runs[0].row as usize] == Fate::Ok)
-        .find(|runs| runs.iter().any(|polled| polled.run.records().any(|(_, v)| v == value)))
+        .find(|runs| analysis.gathered.records(runs).any(|(_, v)| v == value))
         .map(|runs| runs[0].row)
 }
 

@@ -112,11 +112,9 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn first_reader(&self, number: u32, offset: Option<i64>) -> Option<u32> {
         let value = self.value(number);
         let fits = |(at, v): (Option<i64>, Value)| v == value && (offset.is_none() || at == offset);
-        self.analysis
-            .gathered
-            .polls(self.key.0 as usize)
-            .find(|runs| runs.iter().any(|polled| polled.run.records().any(fits)))
-            .map(|runs| runs[0].row)
+        let gathered = &self.analysis.gathered;
+        let mut polls = gathered.polls(self.key.0 as usize);
+        polls.find(|runs| gathered.records(runs).any(fits)).map(|runs| runs[0].row)
     }
 
     /// The operation that sent a value and had it acknowledged at that offset.
@@ -144,7 +142,7 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn phantom(&self) -> Case {
         let (key, value) = (self.key_json(), self.value_json(self.hit.from));
         let reader = self.first_reader(self.hit.from, None).unwrap_or(NO_ROW);
-        let offset = self.of_key().values.polled_at[self.hit.from as usize];
+        let offset = self.of_key().values.polled_at(self.hit.from);
         let place = offset.map_or(String::new(), |offset| format!(" at offset {offset}"));
         let explanation = format!(
             "T1, {}, polled {value} from key {key}{place}. No operation of this history ever sent \

@@ -5,7 +5,6 @@
 use rustc_hash::FxHashMap;
 
 use crate::checker::threads::stretches;
-use crate::history::columns::RunRef;
 use crate::history::{EventType, Function, History, KeyId, MopRef, Value};
 
 /// A row that is none.
@@ -29,11 +28,11 @@ pub(super) struct Sent {
     pub(super) offset: Option<i64>,
 }
 
-/// One run of polled records.
+/// One run of polled records, by its place in the history.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Polled<'h> {
+pub(super) struct Polled {
     pub(super) row: u32,
-    pub(super) run: RunRef<'h>,
+    run: u64,
 }
 
 /// What rows are, column by column.
@@ -56,12 +55,12 @@ pub(super) struct Rows {
 pub(super) struct Gathered<'h> {
     pub(super) history: &'h History,
     pub(super) rows: Rows,
-    parts: Vec<Part<'h>>,
+    parts: Vec<Part>,
 }
 
 /// One stretch of rows.
 #[derive(Debug, Default)]
-struct Part<'h> {
+struct Part {
     fate: Vec<Fate>,
     process: Vec<u32>,
     binds: Vec<(u32, u32)>,
@@ -69,7 +68,7 @@ struct Part<'h> {
     polls: Vec<(u32, u32)>,
     assigned: Vec<Vec<(u32, u32)>>,
     sent: Vec<Vec<Sent>>,
-    polled: Vec<Vec<Polled<'h>>>,
+    polled: Vec<Vec<Polled>>,
 }
 
 impl<'h> Gathered<'h> {
@@ -100,8 +99,21 @@ impl<'h> Gathered<'h> {
     }
 
     /// The runs polled of a key, one operation after the other.
-    pub(super) fn polls(&self, key: usize) -> impl Iterator<Item = &[Polled<'h>]> {
+    pub(super) fn polls(&self, key: usize) -> impl Iterator<Item = &[Polled]> {
         self.parts.iter().flat_map(move |p| p.polled[key].chunk_by(|a, b| a.row == b.row))
+    }
+
+    /// The records of one operation's runs, in order.
+    pub(super) fn records(&self, runs: &[Polled]) -> impl Iterator<Item = (Option<i64>, Value)> {
+        runs.iter().flat_map(|polled| self.history.run_at(polled.run).records())
+    }
+
+    /// The same, fast.
+    pub(super) fn each_record(&self, runs: &[Polled], mut each: impl FnMut(Option<i64>, Value)) {
+        for polled in runs {
+            let records = self.history.run_at(polled.run).records();
+            records.for_each(|(offset, value)| each(offset, value));
+        }
     }
 
     /// The rows in which a key was assigned, each with its process.
@@ -186,8 +198,8 @@ impl Rows {
     }
 }
 
-impl<'h> Part<'h> {
-    fn of(history: &'h History, rows: std::ops::Range<usize>) -> Self {
+impl Part {
+    fn of(history: &History, rows: std::ops::Range<usize>) -> Self {
         let keys = history.key_count();
         let mut part = Self {
             fate: Vec::with_capacity(rows.len()),
@@ -203,7 +215,7 @@ impl<'h> Part<'h> {
         part
     }
 
-    fn take(&mut self, history: &'h History, row: usize) {
+    fn take(&mut self, history: &History, row: usize) {
         let op = history.op(row);
         let process = op.process().0;
         self.process.push(process);
@@ -238,7 +250,8 @@ impl<'h> Part<'h> {
                 }
                 MopRef::Poll(poll) => {
                     for run in poll.runs() {
-                        self.polled[run.key.0 as usize].push(Polled { row, run });
+                        let place = history.run_place(run);
+                        self.polled[run.key.0 as usize].push(Polled { row, run: place });
                     }
                 }
                 MopRef::Append { .. } | MopRef::Read { .. } => {}

@@ -230,7 +230,7 @@ impl Examination<'_, '_> {
         }
         for runs in gathered.polls(key) {
             let row = runs[0].row;
-            let highest = number(values, runs, &mut numbers);
+            let highest = number(gathered, values, runs, &mut numbers);
             state.polled.push((row, highest));
             sequence.polls(row, &numbers, &mut state.positions, &mut state.tallies);
             let happened = |row| self.must_have_happened(row);
@@ -246,17 +246,18 @@ impl Examination<'_, '_> {
 
 /// The numbers of the values that one operation polled, in order; and the highest offset among
 /// them, -1 if none is known.
-fn number(values: &Values, runs: &[Polled<'_>], numbers: &mut Vec<u32>) -> i64 {
+fn number(
+    gathered: &Gathered<'_>,
+    values: &Values,
+    runs: &[Polled],
+    numbers: &mut Vec<u32>,
+) -> i64 {
     numbers.clear();
     let mut highest = -1;
-    for polled in runs {
-        let records = polled.run.records();
-        numbers.reserve(records.len());
-        records.for_each(|(offset, value)| {
-            numbers.push(values.number(value));
-            highest = offset.unwrap_or(-1).max(highest);
-        });
-    }
+    gathered.each_record(runs, |offset, value| {
+        numbers.push(values.number(value));
+        highest = offset.unwrap_or(-1).max(highest);
+    });
     highest
 }
 

@@ -145,14 +145,13 @@ fn places(
         for sent in sends.iter().filter(|_| known) {
             let Some(offset) = sent.offset else { continue };
             let number = values.number(sent.value);
-            if values.polled_at[number as usize] != Some(offset) {
+            if values.polled_at(number) != Some(offset) {
                 sent_at.push((offset, number));
             }
         }
     }
-    let polled = values.polled_at.iter().enumerate();
-    let mut places: Vec<(i64, u32)> = polled
-        .filter_map(|(number, offset)| offset.map(|offset| (offset, number as u32)))
+    let mut places: Vec<(i64, u32)> = (0..values.len() as u32)
+        .filter_map(|number| Some((values.polled_at(number)?, number)))
         .chain(values.polled_also_at.iter().copied())
         .chain(sent_at)
         .collect();

@@ -21,6 +21,9 @@ pub(super) const SENT_TWICE: u8 = 32;
 /// Its writer sent another value to the same key afterwards.
 pub(super) const INTERMEDIATE: u8 = 64;
 
+/// An offset that is not known. (The columns of a history use the same number for it.)
+const NO_OFFSET: i64 = i64::MIN;
+
 /// Finds the dense number of a value: by subtraction where the values sent lie close together,
 /// by hashing otherwise.
 #[derive(Debug, Default)]
@@ -76,7 +79,7 @@ pub(super) struct Values {
     /// What is known of each.
     pub(super) flags: Vec<u8>,
     /// Where each was first seen by a poll, and where else.
-    pub(super) polled_at: Vec<Option<i64>>,
+    polled_at: Vec<i64>,
     pub(super) polled_also_at: Vec<(i64, u32)>,
 }
 
@@ -95,7 +98,7 @@ impl Values {
         if len > self.writer.len() {
             self.writer.resize(len, NO_ROW);
             self.flags.resize(len, 0);
-            self.polled_at.resize(len, None);
+            self.polled_at.resize(len, NO_OFFSET);
         }
     }
 
@@ -136,22 +139,29 @@ impl Values {
         for runs in gathered.polls(key) {
             let ok = gathered.rows.fate[runs[0].row as usize] == Fate::Ok;
             let flag = if ok { READ | READ_OK } else { READ };
-            for (offset, value) in runs.iter().flat_map(|polled| polled.run.records()) {
+            gathered.each_record(runs, |offset, value| {
                 let number = self.take(value);
                 self.flags[number] |= flag;
-                let Some(offset) = offset else { continue };
-                match self.polled_at[number] {
-                    None => self.polled_at[number] = Some(offset),
-                    Some(known) if known == offset => {}
-                    Some(_) => self.polled_also_at.push((offset, number as u32)),
+                let known = &mut self.polled_at[number];
+                match offset {
+                    Some(offset) if *known == NO_OFFSET => *known = offset,
+                    Some(offset) if *known != offset => {
+                        self.polled_also_at.push((offset, number as u32));
+                    }
+                    _ => {}
                 }
-            }
+            });
         }
     }
 
     /// The number of a value that was sent or polled.
     pub(super) fn number(&self, value: Value) -> u32 {
         self.numbering.find(value).expect("every value of the key has a number")
+    }
+
+    /// Where a value was first seen by a poll.
+    pub(super) fn polled_at(&self, number: u32) -> Option<i64> {
+        Some(self.polled_at[number as usize]).filter(|&offset| offset != NO_OFFSET)
     }
 
     /// The value of a number.

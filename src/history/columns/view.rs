@@ -229,6 +229,20 @@ impl History {
         Some(Value(Value::INTERNED_MIN + place as i64))
     }
 
+    /// Where a run of this history stands: eight bytes to find it again by.
+    #[inline]
+    pub(crate) fn run_place(&self, run: RunRef<'_>) -> u64 {
+        let data = run.run.data.as_ptr() as usize - self.polled.as_ptr() as usize;
+        (data - runs::HEAD_BYTES) as u64
+    }
+
+    /// The run at a place that [`Self::run_place`] gave.
+    #[inline]
+    pub(crate) fn run_at(&self, place: u64) -> RunRef<'_> {
+        let (run, _) = runs::read(&self.polled[place as usize..]);
+        RunRef { key: KeyId(run.key), run }
+    }
+
     /// How many micro-operations, over all operations.
     #[must_use]
     pub fn mop_count(&self) -> usize {
