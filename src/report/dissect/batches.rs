@@ -31,7 +31,7 @@ pub fn write_batches(
     let mut batches = BatchIter::new(field);
     let mut comma = "[";
     let mut cut = false;
-    while let Some(item) = batches.next() {
+    for item in batches.by_ref() {
         match item {
             Ok(batch) => {
                 out.write_str(comma)?;
