@@ -21,7 +21,7 @@ use fencepost::history::History;
 use fencepost::history::read::{Format, read_history};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Outcome {
+pub(crate) enum Outcome {
     Ok,
     Fail,
     Info,
@@ -29,7 +29,7 @@ pub enum Outcome {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum TestMop {
+pub(crate) enum TestMop {
     Send {
         key: i64,
         value: i64,
@@ -48,19 +48,19 @@ pub enum TestMop {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TestOp {
-    pub process: i64,
-    pub function: &'static str,
-    pub outcome: Outcome,
-    pub mops: Vec<TestMop>,
-    pub keys: Vec<i64>,
+pub(crate) struct TestOp {
+    pub(crate) process: i64,
+    pub(crate) function: &'static str,
+    pub(crate) outcome: Outcome,
+    pub(crate) mops: Vec<TestMop>,
+    pub(crate) keys: Vec<i64>,
     /// The places of its two events.
-    pub invoked: usize,
-    pub completed: Option<usize>,
+    pub(crate) invoked: usize,
+    pub(crate) completed: Option<usize>,
 }
 
 /// The operations of a text, with the places of their events.
-pub fn operations(text: &str) -> Vec<TestOp> {
+pub(crate) fn operations(text: &str) -> Vec<TestOp> {
     let mut ops: Vec<TestOp> = Vec::new();
     let mut begun: Vec<(i64, usize)> = Vec::new();
     let mut event = 0;
@@ -168,7 +168,7 @@ fn on_list(word: &str) -> TestMop {
 }
 
 /// The operations as a history in EDN.
-pub fn edn(ops: &[TestOp]) -> String {
+pub(crate) fn edn(ops: &[TestOp]) -> String {
     let mut events: Vec<(usize, String)> = Vec::new();
     for op in ops {
         let line = |index: usize, kind: &str, is_done: bool| {
@@ -241,11 +241,11 @@ fn value(op: &TestOp, is_done: bool) -> String {
 }
 
 /// A history in EDN, read.
-pub fn parse(edn: &str) -> History {
+pub(crate) fn parse(edn: &str) -> History {
     read_history(edn.as_bytes(), Format::Edn, NonZeroUsize::MIN).expect("the text is EDN").history
 }
 
 /// The history of a text in the short notation.
-pub fn history(text: &str) -> History {
+pub(crate) fn history(text: &str) -> History {
     parse(&edn(&operations(text)))
 }
