@@ -154,6 +154,7 @@ fn a_plan_runs_again() {
     assert!(again.contains("seed = 9") && again.contains("txn = false"), "{again}");
 }
 
+#[allow(clippy::zombie_processes, reason = "whoever asked for it waits for it")]
 /// Starts a long run and waits until its history has some lines.
 fn run_under_way(store: &Path) -> (Child, PathBuf) {
     let mut child = fencepost()

@@ -1,6 +1,8 @@
 //! Hostile input to the embedded broker: every API in every version, well-formed but senseless,
 //! mutated, or noise. Each gets an answer or a closed connection, and others are not disturbed.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
+
 use bytes::{BufMut, Bytes};
 use fencepost::broker::embedded::{Config, Embedded};
 use fencepost::world::{Chance, Clock};

@@ -117,7 +117,7 @@ impl Twin<'_> {
     /// The version order: for two values at one offset, which one stands for the place is left to
     /// the checker; histories here have values of which the smaller one does.
     fn order(&self, key: i64) -> Vec<i64> {
-        self.log(key).values().map(|values| pick(values)).collect()
+        self.log(key).values().map(pick).collect()
     }
 
     fn index(&self, key: i64, value: i64) -> Option<usize> {

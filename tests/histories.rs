@@ -4,6 +4,8 @@
 //! (`NAME.edn.gz`, `NAME.verdict.json`), `FENCEPOST_ELLE_HISTORIES` one of Elle's list-append
 //! histories. Where they are not set, only the corpus is judged.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::num::NonZeroUsize;

@@ -48,23 +48,19 @@ fn spoil(answer: &mut BytesMut, random: &mut ChaCha8Rng) {
         }
         1 => answer.truncate(random.random_range(0..=answer.len())),
         2 => answer.put_slice(&random.random::<[u8; 7]>()),
-        3 => {
-            // A count or length of the largest kind somewhere.
-            if answer.len() >= 4 {
-                let at = random.random_range(0..=answer.len() - 4);
-                answer[at..at + 4].copy_from_slice(&0x7fff_ffffu32.to_be_bytes());
-            }
+        // A count or length of the largest kind somewhere.
+        3 if answer.len() >= 4 => {
+            let at = random.random_range(0..=answer.len() - 4);
+            answer[at..at + 4].copy_from_slice(&0x7fff_ffffu32.to_be_bytes());
         }
         4 => {
             let length = random.random_range(0..64);
             answer.clear();
             answer.extend((0..length).map(|_| random.random::<u8>()));
         }
-        5 => {
-            if answer.len() >= 5 {
-                let at = random.random_range(0..=answer.len() - 5);
-                answer[at..at + 5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
-            }
+        5 if answer.len() >= 5 => {
+            let at = random.random_range(0..=answer.len() - 5);
+            answer[at..at + 5].copy_from_slice(&[0xff, 0xff, 0xff, 0xff, 0x0f]);
         }
         _ => {}
     }

@@ -1,7 +1,7 @@
 //! The pipeline against a real broker, where `FENCEPOST_LIVE` is set and `FENCEPOST_BOOTSTRAP`
 //! names its addresses.
 
-#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, clippy::disallowed_methods, reason = "tests")]
 #![allow(clippy::cloned_ref_to_slice_refs, reason = "one partition reads as a list of one")]
 
 use std::sync::Arc;

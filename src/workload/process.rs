@@ -121,11 +121,10 @@ impl Actor {
 
     fn intent(&mut self) -> Intent {
         let now = Instant::now();
-        if let (Some(at), Some(interval)) = (self.next_crash, self.drive.options.crash_interval) {
-            if now >= at {
-                self.next_crash = Some(now + interval.mul_f64(self.random.random_range(0.0..2.0)));
-                return Intent::Crash;
-            }
+        let due = self.next_crash.is_some_and(|at| now >= at);
+        if let (true, Some(interval)) = (due, self.drive.options.crash_interval) {
+            self.next_crash = Some(now + interval.mul_f64(self.random.random_range(0.0..2.0)));
+            return Intent::Crash;
         }
         let bound = self.clients.as_ref().is_some_and(|clients| clients.bound);
         self.drive.with_generator(|generator| generator.next(self.slot, bound))

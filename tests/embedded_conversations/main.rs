@@ -4,6 +4,8 @@
 //! real broker when `FENCEPOST_LIVE` names its address (`host:port`); that is how the answers were
 //! found. Producer ids are letters in order of appearance, topics and ids are fresh each time.
 
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, clippy::print_stdout, reason = "tests")]
+
 mod talk;
 
 use std::net::TcpStream;

@@ -66,7 +66,7 @@ pub(crate) fn operations(text: &str) -> Vec<TestOp> {
     let mut event = 0;
     for item in text.split('|').map(str::trim).filter(|item| !item.is_empty()) {
         let mut words = item.splitn(3, ' ');
-        let process: i64 = words.next().unwrap().parse().expect("a process");
+        let process: i64 = words.next().expect("a word").parse().expect("a process");
         let what = words.next().expect("what it does");
         let with = words.next().unwrap_or("").trim();
         if what == "begin" {
