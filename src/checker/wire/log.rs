@@ -16,6 +16,8 @@ use crate::history::facts::BatchFacts;
 pub(super) const BATCHES_MAX: usize = 800_000;
 /// Acknowledgements kept of all logs.
 pub(super) const ACKS_MAX: usize = 500_000;
+/// Doubtful batches remembered of one log.
+pub(super) const DOUBTFUL_MAX: usize = 256;
 /// Batches kept from consumers that are remembered, in all logs.
 const HIDDEN_MAX: usize = 200_000;
 
@@ -142,6 +144,8 @@ pub(super) struct Log {
     pub(super) log_start: i64,
     /// The last high watermark that a consumer was told.
     pub(super) end: Option<(i64, Mark)>,
+    /// Transactional batches that one answer had and another, which went past them, had not.
+    pub(super) doubtful: Vec<(i64, Mark)>,
     /// Batches that were kept from a consumer of committed records, by offset.
     pub(super) hidden: BTreeMap<i64, Mark>,
 }
@@ -229,6 +233,12 @@ impl Log {
     pub(super) fn index_of(&self, base: i64) -> Option<usize> {
         let at = self.batches.partition_point(|known| known.base < base);
         self.batches.get(at).filter(|known| known.base == base).map(|_| at)
+    }
+
+    /// The batches that begin between two offsets, both left out.
+    pub(super) fn batches_between(&self, from: i64, to: i64) -> impl Iterator<Item = &Batch> {
+        let first = self.batches.partition_point(|known| known.base <= from);
+        self.batches.range(first..).take_while(move |known| known.base < to)
     }
 
     /// The batch that holds an offset.

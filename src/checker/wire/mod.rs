@@ -117,6 +117,7 @@ impl WireCheck {
             let (transactions, stable) = (&self.transactions, &self.stable);
             outcome::judge(&mut self.stage, log, cluster, &fates, transactions, stable);
         }
+        self.stage.settle();
         self.groups.finish(&mut self.stage);
         self.offsets.finish(&mut self.stage, &self.transactions);
         let judged = self.stage.ledger.is_anything_checked();

@@ -6,7 +6,8 @@
 //! is answered.
 //!
 //! Not checked: values nobody was seen to commit, which are a stranger's; groups of which offsets
-//! were deleted; topics of one name that were created twice; what was processed without commits.
+//! were deleted; topics of one name that were created twice; for G4, commits without a member, as
+//! of consumers without a group, and what was processed without commits.
 
 use std::sync::Arc;
 
@@ -18,7 +19,7 @@ use super::mark::Mark;
 use super::stage::Stage;
 use super::topics::Cluster;
 use super::transactions::Transactions;
-use crate::history::facts::{Deed, Fact, Offsets, Topic};
+use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 
 /// Commits and fetches kept, of all groups.
 const KEPT_MAX: usize = 300_000;
@@ -27,9 +28,18 @@ const LOOK_BACK: usize = 256;
 
 type Key = (Cluster, Arc<str>, Topic, i32);
 
-#[derive(Debug, Clone, Copy)]
+/// Who a partition belongs to while a generation lasts. A static member may change its id within
+/// a generation, and has none here.
+#[derive(Debug, Clone)]
+struct Owner {
+    generation: i32,
+    member: Arc<str>,
+}
+
+#[derive(Debug, Clone)]
 struct Commit {
     offset: i64,
+    owner: Option<Owner>,
     /// Whether it was answered without an error.
     accepted: bool,
     /// Producer id and epoch of its transaction.
@@ -98,11 +108,15 @@ impl CommittedOffsets {
         transaction: Option<(i64, i16)>,
         mark: &Mark,
     ) {
+        let Asked { generation, member, instance, .. } = &offsets.member;
+        let is_owner = *generation >= 0 && !member.is_empty() && instance.is_none();
         for of in &offsets.offsets {
+            let owner = Owner { generation: *generation, member: Arc::clone(member) };
+            let owner = is_owner.then_some(owner);
             let group = Arc::clone(&offsets.member.group);
             let key = (cluster, group, of.topic.clone(), of.partition);
             let accepted = offsets.answered && of.error == 0;
-            let commit = Commit { offset: of.offset, accepted, transaction, mark: *mark };
+            let commit = Commit { offset: of.offset, owner, accepted, transaction, mark: *mark };
             if let Some(history) = self.history(key) {
                 history.commits.push(commit);
             }
@@ -129,6 +143,7 @@ impl CommittedOffsets {
             history.commits.sort_by_key(|commit| commit.mark.request().time_ns);
             history.fetches.sort_by_key(|fetch| fetch.mark.request().time_ns);
             judge(stage, &key, &history, transactions);
+            repeated(stage, &key, &history, transactions);
         }
         stage.ledger.unknown_times(G3, self.kept.saturating_sub(KEPT_MAX) as u64);
     }
@@ -186,7 +201,6 @@ fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transac
                 Some(_) => stage.ledger.held(invariant),
                 None => stage.ledger.unknown(invariant),
             }
-            repeated(stage, key, history, fetch, transactions);
             continue;
         }
         let others = (0..commits.len()).filter(is_value);
@@ -238,50 +252,47 @@ fn lost(
     stage.ledger.broken(invariant, fields(key, fetch.offset), marks, explanation);
 }
 
-/// G4: after a transaction had committed its input offset, a fetch returned an earlier one, and
-/// another transaction committed from there up to no more than that: it processed the same again.
-fn repeated(
-    stage: &mut Stage,
-    key: &Key,
-    history: &History,
-    fetch: &Fetch,
-    transactions: &Transactions,
-) {
-    let committed = |commit: &Commit| {
-        let (producer_id, epoch) = commit.transaction?;
-        let (end, stale) = transactions.end_of((key.0, producer_id), epoch, &commit.mark)?;
-        (commit.accepted && end.committed && stale.is_none()).then_some(*end)
-    };
-    let first = history.commits.iter().rev().find(|commit| {
-        commit.offset > fetch.offset
-            && committed(commit).is_some_and(|end| end.mark.is_before(&fetch.mark))
-    });
-    let Some(first) = first else {
-        if history.commits.iter().any(|commit| commit.transaction.is_some()) {
-            stage.ledger.held(G4);
+/// G4: in one generation a partition belongs to one member, so two members of one generation that
+/// commit the same stretch in committed transactions have both processed it.
+fn repeated(stage: &mut Stage, key: &Key, history: &History, transactions: &Transactions) {
+    let mut committed: Vec<(&Commit, Mark)> = Vec::new();
+    for commit in &history.commits {
+        let Some((producer_id, epoch)) = commit.transaction else { continue };
+        let end = transactions.end_of((key.0, producer_id), epoch, &commit.mark);
+        let (Some((end, None)), true, Some(owner)) = (end, commit.accepted, &commit.owner) else {
+            stage.ledger.unknown(G4);
+            continue;
+        };
+        if !end.committed {
+            continue;
         }
-        return;
-    };
-    let again = history.commits.iter().find(|commit| {
-        fetch.mark.is_before(&commit.mark)
-            && commit.offset > fetch.offset
-            && commit.offset <= first.offset
-            && committed(commit).is_some()
-    });
-    // Someone may have set the offset back on purpose.
-    let reset = history.commits.iter().any(|commit| {
-        commit.transaction.is_none()
-            && commit.offset <= fetch.offset
-            && !commit.mark.is_before(&first.mark)
-    });
-    let (Some(again), false) = (again, reset) else { return stage.ledger.unknown(G4) };
+        let again = committed.iter().rev().take(LOOK_BACK).find(|(first, end)| {
+            let is_other = first.owner.as_ref().is_some_and(|first| {
+                first.generation == owner.generation && first.member != owner.member
+            });
+            is_other && first.offset >= commit.offset && end.is_before(&commit.mark)
+        });
+        match again {
+            Some((first, _)) => twice(stage, key, first, commit),
+            None => stage.ledger.held(G4),
+        }
+        committed.push((commit, end.mark));
+    }
+}
+
+fn twice(stage: &mut Stage, key: &Key, first: &Commit, again: &Commit) {
     let (_, group, topic, partition) = key;
+    let member = |commit: &Commit| {
+        commit.owner.as_ref().map_or_else(String::new, |owner| owner.member.to_string())
+    };
     let explanation = format!(
-        "A transaction committed offset {} of {topic}-{partition} for group {group}. After that \
-         OffsetFetch returned {}, and another transaction committed {}: its input was processed \
-         twice in committed transactions.",
-        first.offset, fetch.offset, again.offset
+        "In one generation of group {group}, member {} committed offset {} of {topic}-{partition} \
+         in a committed transaction, and after that member {} committed {}: the input before that \
+         was processed twice.",
+        member(first),
+        first.offset,
+        member(again),
+        again.offset
     );
-    let marks = [first.mark, fetch.mark, again.mark];
-    stage.ledger.broken(G4, fields(key, again.offset), &marks, explanation);
+    stage.ledger.broken(G4, fields(key, again.offset), &[first.mark, again.mark], explanation);
 }

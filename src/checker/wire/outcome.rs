@@ -11,7 +11,7 @@
 
 use serde_json::json;
 
-use super::invariant::Invariant::{L5, L6, L7, P5, P6, P7};
+use super::invariant::Invariant::{L5, L6, L7, L9, P5, P6, P7};
 use super::log::{Ack, Batch, Kind};
 use super::mark::Mark;
 use super::stable::{Run, Stable};
@@ -54,8 +54,33 @@ pub(super) fn judge(
             early(stage, id, &batch, end, stable.runs(id));
         }
     }
+    left_out(stage, id, fates);
     open(stage, id, cluster, fates, transactions, stable);
     stuck(stage, id, fates, stable.runs(id));
+}
+
+/// Committed records that one answer had and another had not.
+fn left_out(stage: &mut Stage, id: LogId, fates: &[Fate]) {
+    for (base, mark) in std::mem::take(&mut stage.logs.of(id).doubtful) {
+        let log = stage.logs.of(id);
+        let at = log.index_of(base);
+        let fate = at.and_then(|at| fates.iter().find(|fate| fate.batch == at));
+        let marker = fate.map(|fate| log.batches[fate.marker]);
+        let (Some(at), Some(marker)) = (at, marker.filter(|m| m.body.kind == Kind::Commit)) else {
+            stage.ledger.unknown(L9);
+            continue;
+        };
+        let batch = log.batches[at];
+        let explanation = format!(
+            "Some answers return the batch of {}, others go past it without it. The marker at \
+             offset {} says that it was committed.",
+            transaction(stage, id, &batch),
+            marker.base
+        );
+        let fields = producer_fields(stage, id, &batch);
+        let of = (id, batch.by_name);
+        stage.broken(L9, of, fields, &[batch.mark, mark], explanation);
+    }
 }
 
 /// What the producer was told of the batch at that place, if it is that batch.

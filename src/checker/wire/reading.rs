@@ -10,7 +10,7 @@
 use serde_json::json;
 
 use super::invariant::Invariant::{L1, L2, L9};
-use super::log::{Batch, Body, Kind, Put};
+use super::log::{Batch, Body, DOUBTFUL_MAX, Kind, Put};
 use super::mark::Mark;
 use super::stage::Stage;
 use super::topics::LogId;
@@ -43,6 +43,7 @@ pub(super) fn fetched(
     if !in_order {
         return;
     }
+    left_out(stage, log, fetched, by_name, mark);
     for (batch, &handed) in fetched.batches.iter().zip(handed) {
         if batch.header.magic < 2 || batch.corrupt.is_some() || batch.unreadable {
             continue;
@@ -78,12 +79,76 @@ fn put(
     if handed == Some(false) {
         stage.logs.hide(log, new.base, mark);
     }
+    let was_read = stage.logs.of(log).is_covered(new.base, new.last);
     match stage.logs.put_batch(log, new) {
+        Put::New if was_read => appeared(stage, log, &new),
         Put::New => {}
         Put::Same => stage.ledger.held(L9),
         Put::Unclear => stage.ledger.unknown(L9),
         Put::Differs(at) => changed(stage, log, at, &new),
     }
+}
+
+/// Batches that another answer had and this one, which goes past them, has not. What has a key may
+/// have been compacted away since; aborted records may be left out for consumers of committed
+/// ones, which only the end of the transaction tells.
+fn left_out(stage: &mut Stage, log: LogId, fetched: &Fetched, by_name: bool, mark: Mark) {
+    let (Some(first), Some(last)) = (fetched.batches.first(), fetched.batches.last()) else {
+        return;
+    };
+    if fetched.unreadable {
+        return;
+    }
+    let known = stage.logs.of(log);
+    let missing = known.batches_between(first.header.base_offset.0, last.header.base_offset.0);
+    let missing = missing.filter(|batch| batch.body.kind.is_data() && !batch.body.keyed);
+    let is_here = |base: i64| {
+        fetched.batches.binary_search_by_key(&base, |batch| batch.header.base_offset.0).is_ok()
+    };
+    let around = |batch: &Batch| {
+        let at = fetched.batches.partition_point(|b| b.header.base_offset.0 <= batch.base);
+        at > 0 && fetched.batches[at - 1].header.last_offset().0 >= batch.base
+    };
+    let Some(gone) = missing.copied().find(|batch| !is_here(batch.base) && !around(batch)) else {
+        return;
+    };
+    if gone.base < known.log_start {
+        return stage.ledger.unknown(L9);
+    }
+    if gone.body.kind == Kind::Transactional {
+        return doubt(stage, log, gone.base, mark);
+    }
+    let explanation = format!(
+        "The batch at offset {} of {} was returned once; a later answer goes past it without it.",
+        gone.base,
+        stage.words(log)
+    );
+    let fields = stage.place(log, gone.base);
+    let of = (log, by_name || gone.by_name);
+    stage.broken(L9, of, fields, &[gone.mark, mark], explanation);
+}
+
+fn doubt(stage: &mut Stage, log: LogId, base: i64, mark: Mark) {
+    let doubtful = &mut stage.logs.of(log).doubtful;
+    if doubtful.len() < DOUBTFUL_MAX && doubtful.iter().all(|(known, _)| *known != base) {
+        doubtful.push((base, mark));
+    }
+}
+
+/// A batch where another answer, which went past its offset, had none.
+fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
+    match new.body.kind {
+        Kind::Plain => {}
+        Kind::Transactional => return doubt(stage, log, new.base, new.mark),
+        _ => return stage.ledger.unknown(L9),
+    }
+    let explanation = format!(
+        "The batch at offset {} of {} stands where an earlier answer that went past it had none.",
+        new.base,
+        stage.words(log)
+    );
+    let fields = stage.place(log, new.base);
+    stage.broken(L9, (log, new.by_name), fields, &[new.mark], explanation);
 }
 
 fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
