@@ -452,6 +452,21 @@ fn fetch_sessions_and_offsets_are_answered_as_kafka_does() {
 }
 
 #[test]
+fn bytes_behind_the_last_field_are_nobodys_business() {
+    check(
+        TransactionVersion::Two,
+        "behind xyz -> 3
+         init5 tx -> 0 A 0
+         produce12 tx A 0 p0 0+1 -> 0 @0
+         end5 tx A 0 commit -> 0 A 1
+         latest p0 -> ~ 2 2
+         fetch4 0 -1 p0@0 -> 0 none 0:0:records:2
+         join5 g - -> 79 -1 a - 0
+         heartbeat4 g a 1 -> 22",
+    );
+}
+
+#[test]
 fn only_leaders_and_coordinators_answer_and_others_take_over() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { nodes: 3, ..Config::default() };

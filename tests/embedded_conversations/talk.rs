@@ -48,6 +48,8 @@ pub(super) struct Talk {
     session_id: i32,
     topic_ids: BTreeMap<String, uuid::Uuid>,
     retried: Instant,
+    /// Sent behind the last field of every request.
+    behind: Vec<u8>,
 }
 
 fn text(value: &str) -> StrBytes {
@@ -68,6 +70,7 @@ impl Talk {
             session_id: 0,
             topic_ids: BTreeMap::new(),
             retried: Instant::now(),
+            behind: Vec::new(),
         }
     }
 
@@ -82,6 +85,7 @@ impl Talk {
         let mut frame = BytesMut::new();
         header.encode(&mut frame);
         request.encode(&mut frame, version).unwrap();
+        frame.extend_from_slice(&self.behind);
         self.stream.write_all(&(frame.len() as i32).to_be_bytes()).ok()?;
         self.stream.write_all(&frame).ok()?;
         let mut length = [0; 4];
@@ -169,6 +173,10 @@ impl Talk {
         let name = verb.trim_end_matches(|c: char| c.is_ascii_digit());
         let version: i16 = digits.parse().unwrap_or(0);
         match name {
+            "behind" => {
+                self.behind = args[0].as_bytes().to_vec();
+                self.behind.len().to_string()
+            }
             "init" => self.init(version, args),
             "add" => self.add(version, args),
             "addoffsets" => {
