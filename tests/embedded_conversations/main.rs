@@ -462,7 +462,7 @@ fn bytes_behind_the_last_field_are_nobodys_business() {
          latest p0 -> ~ 2 2
          fetch4 0 -1 p0@0 -> 0 none 0:0:records:2
          join5 g - -> 79 -1 a - 0
-         heartbeat4 g a 1 -> 22",
+         heartbeat4 g a 1 -> 25",
     );
 }
 
