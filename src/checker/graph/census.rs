@@ -4,7 +4,7 @@
 use rustc_hash::FxHashMap;
 
 use super::rows::{EdgeBlocks, Graph};
-use super::tarjan::components;
+use super::tarjan::{Components, components};
 use super::timeline::Timeline;
 use super::types::{find, implies};
 use super::window::Windows;
@@ -88,24 +88,24 @@ impl Census<'_> {
             let joins = |from, to| components.joins(from, to);
             let part = whole.part_between(&cyclic, view.mask, joins);
             if !cyclic.is_empty() {
-                let group = |vertex: u32| components.of[cyclic[vertex as usize] as usize];
-                *found = self.classify(&part, &view.types, group);
+                *found = self.classify(&part, &components.of_part(&cyclic), &view.types);
             }
             before = Some(part);
         }
         found
     }
 
-    /// `group` is the component of the whole graph that a vertex is in.
+    /// Says what each component of the whole graph has.
     fn classify(
         &self,
         graph: &Graph,
+        whole: &Components,
         types: &[&'static Anomaly],
-        group: impl Fn(u32) -> u32,
     ) -> Vec<Count> {
+        let group = |vertex: u32| whole.of[vertex as usize];
         let found: Vec<Vec<Vec<u32>>> = types
             .iter()
-            .map(|row| row.shape.map_or_else(Vec::new, |shape| find(graph, shape)))
+            .map(|row| row.shape.map_or_else(Vec::new, |shape| find(graph, whole, shape)))
             .collect();
         let mut present: FxHashMap<u32, u64> = FxHashMap::default();
         for (place, sets) in found.iter().enumerate() {

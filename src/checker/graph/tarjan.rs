@@ -19,6 +19,33 @@ pub(crate) struct Components {
 }
 
 impl Components {
+    /// The same components of a part of the graph, given in order, if there are no edges between
+    /// components in it. They come out in no particular order.
+    pub(crate) fn of_part(&self, vertices: &[u32]) -> Self {
+        let mut number = vec![NONE; self.len()];
+        let mut starts: Vec<u32> = vec![0];
+        let mut of = Vec::with_capacity(vertices.len());
+        for &vertex in vertices {
+            let number = &mut number[self.of[vertex as usize] as usize];
+            if *number == NONE {
+                *number = starts.len() as u32 - 1;
+                starts.push(0);
+            }
+            starts[*number as usize + 1] += 1;
+            of.push(*number);
+        }
+        for component in 1..starts.len() {
+            starts[component] += starts[component - 1];
+        }
+        let mut next = starts.clone();
+        let mut members = vec![0; of.len()];
+        for (vertex, &component) in (0u32..).zip(&of) {
+            members[next[component as usize] as usize] = vertex;
+            next[component as usize] += 1;
+        }
+        Self { of, members, starts }
+    }
+
     /// How many there are.
     pub(crate) fn len(&self) -> usize {
         self.starts.len() - 1

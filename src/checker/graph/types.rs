@@ -57,14 +57,21 @@ pub(crate) fn implies(strong: Shape, weak: Shape) -> bool {
         && time(strong) <= time(weak)
 }
 
-/// The components, of the edges a type allows, that contain a cycle of it.
-pub(crate) fn find(graph: &Graph, shape: Shape) -> Vec<Vec<u32>> {
+/// The components, of the edges a type allows, that contain a cycle of it. `whole` are those of
+/// all edges.
+pub(crate) fn find(graph: &Graph, whole: &Components, shape: Shape) -> Vec<Vec<u32>> {
     if asks_for(shape).any(|kind| graph.kinds_present() & kind == 0) {
         return Vec::new();
     }
-    let allowed = components(graph, mask(shape));
-    let mut has = Has::of(graph, &allowed, shape);
-    has.rw_as_asked(graph, &allowed, shape);
+    let own;
+    let allowed = if graph.kinds_present() & !mask(shape) == 0 {
+        whole
+    } else {
+        own = components(graph, mask(shape));
+        &own
+    };
+    let mut has = Has::of(graph, allowed, shape);
+    has.rw_as_asked(graph, allowed, shape);
     (0..allowed.len())
         .filter(|&n| allowed.members(n).len() > 1 && has.all(n, shape))
         .map(|n| allowed.members(n).to_vec())
