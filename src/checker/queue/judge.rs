@@ -1,0 +1,261 @@
+//! Judges a queue history, step by step.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use super::cycles::Drawn;
+use super::edges::{Dependency, Drawing, Edge};
+use super::gather::{Fate, Gathered, Polled};
+use super::lag::LagSearch;
+use super::order::Order;
+use super::sequence::{Positions, Sequence};
+use super::tally::{Kind, Tallies};
+use super::truth::Truth;
+use super::values::{READ_OK, SENT_INFO, Values};
+use super::{beyond, cases, cycles, values};
+use crate::checker::anomaly::find_anomaly;
+use crate::checker::expectation::Expectation;
+use crate::checker::graph::{Backward, EdgeBlocks, Timeline};
+use crate::checker::threads::fold;
+use crate::checker::verdict::{Found, Lag};
+use crate::history::History;
+
+/// What was found in a queue history.
+pub(crate) struct Outcome {
+    pub(crate) anomalies: BTreeMap<String, Found>,
+    pub(crate) observations: Vec<String>,
+    pub(crate) worst_realtime_lag: Option<Lag>,
+}
+
+/// One key, understood.
+#[derive(Debug, Default)]
+pub(super) struct Key {
+    pub(super) values: Values,
+    pub(super) order: Order,
+}
+
+/// A history, understood.
+pub(super) struct Analysis<'h> {
+    pub(super) history: &'h History,
+    pub(super) gathered: Gathered<'h>,
+    pub(super) keys: Vec<Key>,
+    /// The undecided rows that must have happened.
+    pub(super) committed: Vec<bool>,
+    pub(super) timeline: Timeline,
+}
+
+/// Judges a queue history.
+pub(crate) fn check(history: &History, expected: &Expectation, threads: usize) -> Outcome {
+    let (analysis, mut total) = analyse(history, expected, threads);
+    let tallies = &mut total.tallies;
+    let worst_realtime_lag = total.lag.finish(history);
+    let mut observations = Vec::new();
+    let mut anomalies = beyond::find(&analysis, expected, &tallies.of(Kind::LostWrite).hits);
+    anomalies.extend(cases::of(&analysis, expected, tallies));
+    let drawn = Drawn { edges: total.edges, backward: total.backward, any: total.any_edge };
+    let cycles = cycles::find(&analysis, expected, threads, drawn);
+    anomalies.extend(cycles.anomalies);
+    observations.extend(cycles.observations);
+    observations.extend(observe(&analysis));
+    anomalies
+        .retain(|name, _| find_anomaly(name).is_none_or(|row| row.is_judged_in(expected.world)));
+    Outcome { anomalies, observations, worst_realtime_lag }
+}
+
+fn analyse<'h>(
+    history: &'h History,
+    expected: &Expectation,
+    threads: usize,
+) -> (Analysis<'h>, Examined) {
+    // The order of operations is made beside; it needs one thread.
+    let (gathered, timeline) = thread::scope(|scope| {
+        let beside = (threads > 1).then(|| scope.spawn(|| Timeline::of(history)));
+        let gathered = Gathered::of(history, threads);
+        let timeline =
+            beside.map(|beside| beside.join().expect("a checking thread does not panic"));
+        (gathered, timeline.unwrap_or_else(|| Timeline::of(history)))
+    });
+    let mut by_weight: Vec<usize> = (0..history.key_count()).collect();
+    by_weight.sort_by_key(|&key| std::cmp::Reverse(gathered.weight(key)));
+
+    let committed: Vec<AtomicBool> =
+        gathered.rows.fate.iter().map(|_| AtomicBool::new(false)).collect();
+    let numbered = fold(threads, by_weight.len(), Vec::new, |done, item| {
+        let key = by_weight[item];
+        let values = Values::of(&gathered, key);
+        mark_committed(&gathered, key, &values, &committed);
+        done.push((key, values));
+    });
+    let mut values: Vec<Values> = by_weight.iter().map(|_| Values::default()).collect();
+    for (key, of_key) in numbered.into_iter().flatten() {
+        values[key] = of_key;
+    }
+    let committed: Vec<bool> = committed.into_iter().map(AtomicBool::into_inner).collect();
+
+    let examine = Examination { gathered: &gathered, committed: &committed, timeline: &timeline };
+    let start = || Examined::new(history, expected);
+    let examined = fold(threads, by_weight.len(), start, |state, item| {
+        let key = by_weight[item];
+        let order = examine.key(state, key, &values[key], expected.ww_deps);
+        state.orders.push((key, order));
+    });
+    let mut orders: Vec<Order> = values.iter().map(|_| Order::default()).collect();
+    let mut total = start();
+    for part in examined {
+        total.tallies.merge(part.tallies);
+        total.backward.merge(part.backward);
+        total.edges.extend(part.edges);
+        total.any_edge |= part.any_edge;
+        total.lag.merge(&part.lag);
+        for (key, order) in part.orders {
+            orders[key] = order;
+        }
+    }
+    let keys =
+        values.into_iter().zip(orders).map(|(values, order)| Key { values, order }).collect();
+    (Analysis { history, gathered, keys, committed, timeline }, total)
+}
+
+/// Marks the undecided rows of which a value was read: all of each must have happened.
+fn mark_committed(gathered: &Gathered<'_>, key: usize, values: &Values, marks: &[AtomicBool]) {
+    if values.flags.iter().all(|flags| flags & SENT_INFO == 0) {
+        return;
+    }
+    for sends in gathered.sends(key) {
+        let row = sends[0].row as usize;
+        let is_read = |value| values.has(values.number(value), READ_OK);
+        if gathered.rows.fate[row] == Fate::Info && sends.iter().any(|s| is_read(s.value)) {
+            marks[row].store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+/// What examining keys yields, one of these a thread.
+struct Examined {
+    tallies: Tallies,
+    positions: Positions,
+    orders: Vec<(usize, Order)>,
+    backward: Backward,
+    edges: Vec<EdgeBlocks>,
+    any_edge: bool,
+    lag: LagSearch,
+    /// The values at hand, kept for its memory.
+    numbers: Vec<u32>,
+    polled: Vec<(u32, i64)>,
+}
+
+impl Examined {
+    fn new(history: &History, expected: &Expectation) -> Self {
+        let max = |kind: Kind| match kind {
+            // Of these more is made than is shown: the one is counted by operation, the other
+            // says which transactions are torn.
+            Kind::PrecommittedRead | Kind::LostWrite => usize::MAX,
+            _ => expected.cases_max(find_anomaly(kind.name()).map_or(0, |row| row.shown)),
+        };
+        Self {
+            tallies: Tallies::new(max),
+            positions: Positions::new(history.process_count()),
+            orders: Vec::new(),
+            backward: Backward::new(history.len()),
+            edges: vec![EdgeBlocks::default()],
+            any_edge: false,
+            lag: LagSearch::new(history.process_count()),
+            numbers: Vec::new(),
+            polled: Vec::new(),
+        }
+    }
+}
+
+/// What is known before keys are put in order.
+pub(super) struct Examination<'a, 'h> {
+    pub(super) gathered: &'a Gathered<'h>,
+    pub(super) committed: &'a [bool],
+    pub(super) timeline: &'a Timeline,
+}
+
+impl Examination<'_, '_> {
+    /// Whether a row's sends must have happened.
+    pub(super) fn must_have_happened(&self, row: u32) -> bool {
+        match self.gathered.rows.fate[row as usize] {
+            Fate::Ok => true,
+            Fate::Info => self.committed[row as usize],
+            Fate::Fail | Fate::Other => false,
+        }
+    }
+
+    fn key(&self, state: &mut Examined, key: usize, values: &Values, ww_deps: bool) -> Order {
+        let gathered = self.gathered;
+        let committed = |row: u32| self.committed[row as usize];
+        let order = Order::of(gathered, key, values, committed);
+        let key_id = key as u32;
+        let sequence = Sequence { gathered, key: key_id, values, order: &order };
+        let truth = Truth { gathered, key: key_id, values, order: &order };
+        truth.find(committed, &mut state.tallies);
+        for sends in gathered.sends(key) {
+            sequence.sends(sends, &mut state.positions, &mut state.tallies);
+        }
+        let drawing = Drawing { examination: self, values, order: &order };
+        let mut numbers = std::mem::take(&mut state.numbers);
+        let (backward, edges) = (&mut state.backward, &mut state.edges[0]);
+        let mut draw = |edge: Edge| {
+            let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
+            if from > to {
+                backward.add(from, to);
+            }
+            edges.push((from, to, edge.dependency.kind()));
+            state.any_edge |= edge.dependency != Dependency::Rw;
+        };
+        if ww_deps {
+            drawing.writes(&mut draw);
+        }
+        for runs in gathered.polls(key) {
+            let row = runs[0].row;
+            let highest = number(gathered, values, runs, &mut numbers);
+            state.polled.push((row, highest));
+            sequence.polls(row, &numbers, &mut state.positions, &mut state.tallies);
+            let happened = |row| self.must_have_happened(row);
+            truth.read(row, &numbers, happened, &mut state.tallies);
+            drawing.polls(row, &numbers, &mut draw);
+        }
+        state.numbers = numbers;
+        state.lag.key(gathered, key_id, &state.polled);
+        state.polled.clear();
+        order
+    }
+}
+
+/// The numbers of the values that one operation polled, in order; and the highest offset among
+/// them, -1 if none is known.
+fn number(
+    gathered: &Gathered<'_>,
+    values: &Values,
+    runs: &[Polled],
+    numbers: &mut Vec<u32>,
+) -> i64 {
+    numbers.clear();
+    let mut highest = -1;
+    gathered.each_record(runs, |offset, value| {
+        numbers.push(values.number(value));
+        highest = offset.unwrap_or(-1).max(highest);
+    });
+    highest
+}
+
+/// Oddities that bear on the verdict.
+fn observe(analysis: &Analysis<'_>) -> Vec<String> {
+    let twice: u64 = analysis
+        .keys
+        .iter()
+        .flat_map(|key| &key.values.flags)
+        .filter(|&&flags| flags & values::SENT_TWICE != 0)
+        .count() as u64;
+    let mut said = Vec::new();
+    if twice > 0 {
+        said.push(format!(
+            "{twice} values were sent more than once to their key; the last sender is taken to \
+             be the writer, and anomalies of these values may not be real"
+        ));
+    }
+    said
+}
