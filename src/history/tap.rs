@@ -26,7 +26,7 @@ impl Direction {
 }
 
 /// One connection, named for the time of a run: numbers are never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Connection(pub u64);
 
 /// Takes what is said and heard, each with its time in nanoseconds since 1970.

@@ -26,10 +26,10 @@ fn clock() -> Clock {
 fn check(transaction_version: TransactionVersion, conversation: &str) {
     // `FENCEPOST_LIVE=1` means the tests that start brokers of their own; an address means this.
     let address = std::env::var("FENCEPOST_LIVE").ok().filter(|live| live.contains(':'));
-    if let (Some(address), TransactionVersion::Two) = (address, transaction_version) {
-        if let Err(difference) = run(&address, conversation) {
-            panic!("Kafka: {difference}");
-        }
+    if let (Some(address), TransactionVersion::Two) = (address, transaction_version)
+        && let Err(difference) = run(&address, conversation)
+    {
+        panic!("Kafka: {difference}");
     }
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
@@ -471,7 +471,7 @@ fn only_leaders_and_coordinators_answer_and_others_take_over() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let config = Config { nodes: 3, ..Config::default() };
     let broker = runtime.block_on(Embedded::start(config, clock(), Chance::from_seed(7))).unwrap();
-    let mut talk = Talk::to(&broker.bootstrap_servers().split(',').next().unwrap());
+    let mut talk = Talk::to(broker.bootstrap_servers().split(',').next().unwrap());
     // Topics made on demand have a replica on each of three nodes.
     assert_eq!(talk.step("metadata12 q"), "0");
     let asked = |talk: &mut Talk, step: &str| -> Vec<String> {

@@ -59,18 +59,16 @@ impl Fencing {
                 };
                 self.answered(stage, (cluster, *id), given);
             }
-            Deed::AddPartitionsToTxn { asked, errors: Some(errors), .. } => {
-                if errors.contains(&0) {
-                    self.accepted(stage, fact, cluster, asked);
-                }
+            Deed::AddPartitionsToTxn { asked, errors: Some(errors), .. } if errors.contains(&0) => {
+                self.accepted(stage, fact, cluster, asked);
             }
             Deed::AddOffsetsToTxn { asked, error: Some(0), .. } => {
                 self.accepted(stage, fact, cluster, asked);
             }
-            Deed::TxnOffsetCommit { asked, offsets } if offsets.answered => {
-                if offsets.offsets.iter().any(|offset| offset.error == 0) {
-                    self.accepted(stage, fact, cluster, asked);
-                }
+            Deed::TxnOffsetCommit { asked, offsets }
+                if offsets.answered && offsets.offsets.iter().any(|offset| offset.error == 0) =>
+            {
+                self.accepted(stage, fact, cluster, asked);
             }
             Deed::EndTxn { asked, committed, error, .. } => {
                 let key = (cluster, asked.producer_id, asked.producer_epoch, *committed);

@@ -198,6 +198,7 @@ impl Groups {
     }
 
     /// Judges what is left.
+    #[expect(clippy::disallowed_methods, reason = "sorted before anything is done with it")]
     pub(super) fn finish(&mut self, stage: &mut Stage) {
         let mut groups: Vec<_> = self.groups.drain().collect();
         groups.sort_by(|(one, _), (other, _)| one.cmp(other));

@@ -129,6 +129,7 @@ impl CommittedOffsets {
     }
 
     /// Judges everything.
+    #[expect(clippy::disallowed_methods, reason = "sorted before anything is done with it")]
     pub(super) fn finish(&mut self, stage: &mut Stage, transactions: &Transactions) {
         let mut histories: Vec<_> = self.histories.drain().collect();
         histories.sort_by(|(one, _), (other, _)| one.cmp(other));

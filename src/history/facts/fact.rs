@@ -49,12 +49,6 @@ pub struct Seen {
     pub response: Option<Moment>,
 }
 
-impl Default for Connection {
-    fn default() -> Self {
-        Self(0)
-    }
-}
-
 impl Seen {
     /// Whether this exchange was over before the other's request was whole.
     #[must_use]
@@ -129,11 +123,15 @@ pub struct Fact {
     pub deed: Deed,
 }
 
+/// A topic of Metadata: its error, name and id.
+pub type NamedTopic = (i16, Option<Arc<str>>, Option<[u8; 16]>);
+
 /// What was asked and answered, for the APIs that anyone looks into. An answer that is not here
 /// is absent; so is one that does not decode.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub enum Deed {
     /// Any other API, or one whose request is not here in whole.
+    #[default]
     Other,
     /// Produce.
     Produce {
@@ -254,7 +252,7 @@ pub enum Deed {
         /// Which cluster. Since v2.
         cluster_id: Option<Arc<str>>,
         /// Error, name, id.
-        topics: Vec<(i16, Option<Arc<str>>, Option<[u8; 16]>)>,
+        topics: Vec<NamedTopic>,
     },
     /// ApiVersions: key, lowest and highest version.
     ApiVersions(Vec<(i16, i16, i16)>),

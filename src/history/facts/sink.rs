@@ -217,12 +217,6 @@ struct Answered {
     malformed: Option<DecodeError>,
 }
 
-impl Default for Deed {
-    fn default() -> Self {
-        Self::Other
-    }
-}
-
 /// Readers pass over tags out of order and read nulls everywhere; only bytes that no reader
 /// understands, or that are left over, break the message.
 fn is_odd_only(error: &DecodeError) -> bool {
