@@ -7,6 +7,7 @@
 //! * [`outcome`]: what an error code or a connection's fate makes of an attempt.
 //! * [`read`]: columns out of the text of a history, in EDN or JSON lines.
 //! * [`wire`]: exchanges, as every place that sees bytes yields them.
+//! * [`rebuild`]: operations out of exchanges.
 //! * [`simulated`]: histories made of a simulated broker, for benches and tests.
 //! * [`tap`]: where bytes said and heard, and the actions of rules, are written as they happen.
 //! * [`mod@write`]: the other way.
@@ -19,6 +20,7 @@ pub mod facts;
 pub mod observation;
 pub mod outcome;
 pub mod read;
+pub mod rebuild;
 pub mod recorder;
 pub mod simulated;
 pub mod tap;

@@ -7,7 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use super::packets::{self, Source};
+use super::packets::{self, Packets, Source};
 use super::plan::Plan;
 use super::record::{RecordError, RunRecord};
 use crate::broker::Facts;
@@ -123,14 +123,19 @@ pub fn judge_and_keep(
         None => None,
     };
     let read_ns = clock.now_ns();
-    let mut verdict = match &recorded {
-        Some(opened) => checker::check(&opened.recorded.history, &expectation),
-        None => {
+    let packets = read_packets(captures, &expectation, recorded.is_none())?;
+    let mut verdict = match (&recorded, &packets) {
+        (Some(opened), _) => checker::check(&opened.recorded.history, &expectation),
+        (None, packets) => {
             expectation.world = World::Open;
-            checker::check(&History::default(), &expectation)
+            let none = History::default();
+            let history = packets.as_ref().map_or(&none, |packets| &packets.history);
+            checker::check(history, &expectation)
         }
     };
-    add_packets(&mut verdict, captures, &expectation, recorded.is_some())?;
+    if let Some(packets) = packets {
+        packets.add_to(&mut verdict, &expectation);
+    }
     let checked_ns = clock.now_ns();
     if let Some(Opened { recorded, file, .. }) = &recorded {
         finish(&mut verdict, file, recorded);
@@ -203,24 +208,18 @@ fn opened(
     Ok(Opened { recorded, expectation: expectation.clone(), file: path })
 }
 
-/// Holds captures to the invariants of the wire.
-fn add_packets(
-    verdict: &mut Verdict,
+/// Holds captures to the invariants of the wire; `alone` where there is no other history.
+fn read_packets(
     captures: Vec<Source>,
     expectation: &Expectation,
-    has_history: bool,
-) -> Result<(), JudgeError> {
-    let Some(first) = captures.first().map(|source| source.path.clone()) else { return Ok(()) };
-    let found = packets::check(captures, expectation)
+    alone: bool,
+) -> Result<Option<Packets>, JudgeError> {
+    let Some(first) = captures.first().map(|source| source.path.clone()) else { return Ok(None) };
+    let packets = packets::check(captures, expectation, alone)
         .map_err(|source| JudgeError::Read { path: first, source })?;
-    match found.unreadable() {
-        Some((path, reason)) if !has_history => {
-            Err(JudgeError::Capture { path: path.to_owned(), reason })
-        }
-        _ => {
-            found.add_to(verdict, expectation);
-            Ok(())
-        }
+    match packets.unreadable() {
+        Some((path, reason)) if alone => Err(JudgeError::Capture { path: path.to_owned(), reason }),
+        _ => Ok(Some(packets)),
     }
 }
 
@@ -266,7 +265,9 @@ pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdi
         let source = Source::open(&path).map_err(|source| JudgeError::Read { path, source })?;
         captures.push(source);
     }
-    add_packets(&mut verdict, captures, &expectation, true)?;
+    if let Some(packets) = read_packets(captures, &expectation, false)? {
+        packets.add_to(&mut verdict, &expectation);
+    }
     let checked_ns = clock.now_ns();
     finish(&mut verdict, &file, &recorded);
     verdict.elapsed = Some(elapsed(read_ns, checked_ns));

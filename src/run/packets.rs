@@ -2,14 +2,19 @@
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use flate2::read::GzDecoder;
+use rustc_hash::FxHashMap;
 
 use crate::capture::{AssemblerOptions, CaptureSummary, read_captures};
 use crate::checker::wire::{WireCheck, WireFound};
 use crate::checker::{Expectation, FileDamage, Verdict};
-use crate::history::facts::{FactOptions, FactSink};
+use crate::history::facts::{Fact, FactOptions, FactSink, FactTaker, Seen};
+use crate::history::rebuild::Rebuild;
+use crate::history::wire::{ConnectionFacts, ConnectionSummary, StreamTrouble};
+use crate::history::{Connection, History};
 
 /// Bytes that are looked at to tell what a file is.
 const PEEKED_BYTES: usize = 1 << 16;
@@ -73,24 +78,74 @@ pub(super) fn of_folder(folder: &Path) -> Vec<PathBuf> {
 
 /// What was found in captures.
 pub(super) struct Packets {
-    pub(super) found: WireFound,
-    pub(super) tls_connections: u64,
-    pub(super) summary: CaptureSummary,
+    found: WireFound,
+    /// The operations, where they were asked for.
+    pub(super) history: History,
+    left_out: u64,
+    tls_connections: u64,
+    summary: CaptureSummary,
     paths: Vec<PathBuf>,
 }
 
-/// Reads captures as one, merged by time, and holds them to the invariants.
+/// Judges facts, and rebuilds operations of them where there is no other history.
+struct Taker {
+    check: WireCheck,
+    rebuild: Option<Rebuild>,
+    brokers: FxHashMap<Connection, SocketAddr>,
+}
+
+impl FactTaker for Taker {
+    fn connection(&mut self, facts: &ConnectionFacts) {
+        if self.rebuild.is_some() {
+            self.brokers.insert(facts.connection, facts.broker);
+        }
+        self.check.connection(facts);
+    }
+
+    fn fact(&mut self, fact: Fact) {
+        if let Some(rebuild) = &mut self.rebuild {
+            rebuild.fact(&fact, self.brokers.get(&fact.seen.connection).copied());
+        }
+        self.check.fact(fact);
+    }
+
+    fn stray(&mut self, seen: &Seen) {
+        self.check.stray(seen);
+    }
+
+    fn trouble(&mut self, trouble: &StreamTrouble) {
+        self.check.trouble(trouble);
+    }
+
+    fn closed(&mut self, summary: &ConnectionSummary, explained_bytes: u64) {
+        self.brokers.remove(&summary.facts.connection);
+        self.check.closed(summary, explained_bytes);
+    }
+}
+
+/// Reads captures as one, merged by time, and holds them to the invariants. Operations are rebuilt
+/// where that is asked for.
 ///
 /// # Errors
 /// Where reading fails. What is wrong with the bytes of a file is in the summary.
-pub(super) fn check(sources: Vec<Source>, expected: &Expectation) -> io::Result<Packets> {
+pub(super) fn check(
+    sources: Vec<Source>,
+    expected: &Expectation,
+    rebuild: bool,
+) -> io::Result<Packets> {
     let paths = sources.iter().map(|source| source.path.clone()).collect();
-    let sink = FactSink::new(WireCheck::new(expected.cases_max(CASES)), FactOptions::default());
+    let taker = Taker {
+        check: WireCheck::new(expected.cases_max(CASES)),
+        rebuild: rebuild.then(Rebuild::default),
+        brokers: FxHashMap::default(),
+    };
+    let sink = FactSink::new(taker, FactOptions { keep_records: rebuild });
     let reads = sources.into_iter().map(|source| source.read).collect();
     let (sink, summary) = read_captures(reads, AssemblerOptions::default(), sink)?;
-    let check = sink.finish();
+    let Taker { check, rebuild, .. } = sink.finish();
     let tls_connections = check.tls_connections();
-    Ok(Packets { found: check.finish(), tls_connections, summary, paths })
+    let (history, left_out) = rebuild.map_or_else(Default::default, Rebuild::finish);
+    Ok(Packets { found: check.finish(), history, left_out, tls_connections, summary, paths })
 }
 
 /// Cases of each invariant shown unless something else is asked for.
@@ -106,7 +161,7 @@ impl Packets {
 
     /// Adds to a verdict what was found.
     pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
-        let Self { mut found, tls_connections, summary, paths } = self;
+        let Self { mut found, left_out, tls_connections, summary, paths, .. } = self;
         for (name, found) in &mut found.anomalies {
             found.bad = !expected.ignore.contains(name);
         }
@@ -122,6 +177,10 @@ impl Packets {
                     byte_offset: damage.byte_offset,
                 });
             }
+        }
+        if left_out > 0 {
+            let text = format!("{left_out} records are in no rebuilt operation: too many");
+            verdict.observations.push(text);
         }
         if tls_connections > 0 {
             let text = format!("{tls_connections} connections speak TLS: nothing in them was read");

@@ -17,7 +17,7 @@ use super::invariant::Invariant::{P1, P2};
 use super::log::{Ack, Batch, Body, Log, Put};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::LogId;
+use crate::history::facts::topics::LogId;
 use crate::history::facts::{Fact, Produced, Seen, Topic};
 
 /// Batches remembered of one producer and partition.

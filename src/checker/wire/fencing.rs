@@ -17,7 +17,7 @@ use serde_json::json;
 use super::invariant::Invariant::{P3, P4};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::Cluster;
+use crate::history::facts::topics::Cluster;
 use crate::history::facts::{Deed, EpochAsked, Fact, Produced};
 
 /// Producer ids remembered.

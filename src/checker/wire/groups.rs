@@ -18,7 +18,7 @@ use serde_json::json;
 use super::invariant::Invariant::{G1, G2};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::Cluster;
+use crate::history::facts::topics::Cluster;
 use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 
 /// Groups and generations remembered.

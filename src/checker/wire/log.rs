@@ -9,8 +9,8 @@ use std::collections::{BTreeMap, VecDeque};
 use kafka_wire::batch::ControlType;
 
 use super::mark::Mark;
-use super::topics::LogId;
 use crate::history::facts::BatchFacts;
+use crate::history::facts::topics::LogId;
 
 /// Batches kept of all logs.
 pub(super) const BATCHES_MAX: usize = 800_000;

@@ -9,7 +9,7 @@
 //! * `framing` (W1–W4), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
 //! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end.
-//! * `topics`, `log` and `transactions` hold what is known; `ledger` what was found.
+//! * `log` and `transactions` hold what is known; `ledger` what was found.
 //!
 //! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
 //! and what had to go is counted as not checked.
@@ -29,7 +29,6 @@ mod outcome;
 mod reading;
 mod stable;
 mod stage;
-mod topics;
 mod transactions;
 mod walk;
 
@@ -37,8 +36,6 @@ mod walk;
 mod tests;
 
 use std::collections::BTreeMap;
-
-use kafka_wire::ErrorCode;
 
 pub use invariant::Invariant;
 
@@ -49,10 +46,10 @@ use self::groups::Groups;
 use self::offsets::CommittedOffsets;
 use self::stable::Stable;
 use self::stage::Stage;
-use self::topics::LogId;
 use self::transactions::Transactions;
 use super::verdict::{Found, WireStats};
-use crate::history::facts::{Deed, Fact, FactTaker, Fetched, Produced, Seen, Topic};
+use crate::history::facts::topics::LogId;
+use crate::history::facts::{Deed, Fact, FactTaker, Fetched, Produced, Seen};
 use crate::history::wire::{ConnectionFacts, ConnectionSummary, Protocol, StreamTrouble};
 
 /// What came of judging exchanges.
@@ -134,25 +131,18 @@ impl WireCheck {
             };
             let sent_before = self.acks.produced(&mut self.stage, fact, acks, log, produced);
             self.fencing.produced(&mut self.stage, fact, produced, sent_before);
-            if produced.answer.is_some_and(|(error, ..)| is_unknown_topic(error)) {
-                self.stage.topics.forget(cluster, &produced.topic);
-            }
         }
     }
 
     fn fetched(&mut self, fact: &Fact, read_committed: bool, by_consumer: bool, of: &[Fetched]) {
         let cluster = self.stage.cluster(&fact.seen);
         for fetched in of {
-            if is_unknown_topic(fetched.error) {
-                self.stage.topics.forget(cluster, &fetched.topic);
-                continue;
-            }
             let Some(log) = self.stage.topics.log(cluster, &fetched.topic, fetched.partition)
             else {
                 continue;
             };
             let handed = match read_committed {
-                true => reading::handed_on(fetched),
+                true => fetched.handed_on(),
                 false => vec![None; fetched.batches.len()],
             };
             reading::fetched(&mut self.stage, fact, log, fetched, by_consumer, &handed);
@@ -161,39 +151,6 @@ impl WireCheck {
             }
         }
     }
-
-    fn learn(&mut self, fact: &Fact) {
-        let cluster = self.stage.cluster(&fact.seen);
-        match &fact.deed {
-            Deed::Metadata { cluster_id, topics } => {
-                let broker = self.stage.ledger.broker(fact.seen.connection.0);
-                if let (Some(id), Some(broker)) = (cluster_id, broker) {
-                    self.stage.topics.learn_cluster(broker, id);
-                }
-                let cluster = self.stage.cluster(&fact.seen);
-                for (error, name, id) in topics {
-                    let Some(name) = name else { continue };
-                    match id {
-                        _ if is_unknown_topic(*error) => {
-                            self.stage.topics.forget(cluster, &Topic::Name(name.clone()));
-                        }
-                        Some(id) => self.stage.topics.learn_id(cluster, name, *id),
-                        None => {}
-                    }
-                }
-            }
-            Deed::TopicsChanged(topics) => {
-                for topic in topics {
-                    self.stage.topics.forget(cluster, topic);
-                }
-            }
-            _ => {}
-        }
-    }
-}
-
-fn is_unknown_topic(error: i16) -> bool {
-    error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
 }
 
 impl FactTaker for WireCheck {
@@ -205,7 +162,8 @@ impl FactTaker for WireCheck {
 
     fn fact(&mut self, fact: Fact) {
         self.stats.exchanges += 1;
-        self.learn(&fact);
+        let broker = self.stage.ledger.broker(fact.seen.connection.0);
+        self.stage.topics.learn(&fact, broker);
         self.framing.fact(&mut self.stage, &fact);
         self.fencing.fact(&mut self.stage, &fact);
         self.transactions.fact(&self.stage, &fact);

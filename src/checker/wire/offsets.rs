@@ -17,8 +17,8 @@ use serde_json::json;
 use super::invariant::Invariant::{self, G3, G4, P8};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::Cluster;
 use super::transactions::Transactions;
+use crate::history::facts::topics::Cluster;
 use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 
 /// Commits and fetches kept, of all groups.

@@ -16,9 +16,9 @@ use super::log::{Ack, Batch, Kind};
 use super::mark::Mark;
 use super::stable::{Run, Stable};
 use super::stage::Stage;
-use super::topics::{Cluster, LogId};
 use super::transactions::{End, Transactions};
 use super::walk::{self, Fate};
+use crate::history::facts::topics::{Cluster, LogId};
 
 /// A coordinator looks for transactions that are too old every ten seconds, and may be busy.
 const TIMEOUT_SLACK_NS: u64 = 60_000_000_000;

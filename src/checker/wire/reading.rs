@@ -13,7 +13,7 @@ use super::invariant::Invariant::{L1, L2, L9};
 use super::log::{Batch, Body, DOUBTFUL_MAX, Kind, Put};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::LogId;
+use crate::history::facts::topics::LogId;
 use crate::history::facts::{BatchFacts, Fact, Fetched, Topic};
 
 /// A partition of a fetch: checked by itself, and put into the log.
@@ -215,30 +215,4 @@ fn alone(stage: &mut Stage, log: LogId, fetched: &Fetched, mark: &Mark) {
         }
         before = Some(batch);
     }
-}
-
-/// Of each transactional batch of an answer to a consumer of committed records, whether the
-/// consumer hands its records on: it passes over those of the producers that the aborted list
-/// names, from the first offset of the aborted transaction up to the abort marker. Nothing is said
-/// of other batches, and of those at or above the last stable offset, which were not decided yet.
-pub(super) fn handed_on(fetched: &Fetched) -> Vec<Option<bool>> {
-    let mut aborted = fetched.aborted.clone();
-    aborted.sort_by_key(|&(_, first)| first);
-    let mut aborted = aborted.into_iter().peekable();
-    let mut hidden: Vec<i64> = Vec::new();
-    let mut handed = Vec::with_capacity(fetched.batches.len());
-    for batch in &fetched.batches {
-        let last = batch.header.last_offset().0;
-        while let Some((producer_id, _)) = aborted.next_if(|&(_, first)| first <= last) {
-            hidden.push(producer_id);
-        }
-        let producer_id = batch.header.producer_id.0;
-        if Kind::of(batch) == Kind::Abort {
-            hidden.retain(|&id| id != producer_id);
-        }
-        let is_decided = batch.is_transactional_data()
-            && batch.header.base_offset.0 < fetched.last_stable_offset;
-        handed.push(is_decided.then(|| !hidden.contains(&producer_id)));
-    }
-    handed
 }

@@ -17,7 +17,7 @@ use serde_json::json;
 use super::invariant::Invariant::{L6, L7};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::LogId;
+use crate::history::facts::topics::LogId;
 use crate::history::facts::{Fact, Fetched, Topic};
 
 /// Logs and brokers watched.

@@ -6,8 +6,8 @@ use super::invariant::Invariant;
 use super::ledger::Ledger;
 use super::log::Logs;
 use super::mark::Mark;
-use super::topics::{Cluster, LogId, Topics};
 use crate::history::facts::Seen;
+use crate::history::facts::topics::{Cluster, LogId, Topics};
 
 /// The ledger, the topics and the logs.
 #[derive(Debug)]

@@ -8,7 +8,7 @@ use rustc_hash::FxHashMap;
 
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::Cluster;
+use crate::history::facts::topics::Cluster;
 use crate::history::facts::{Deed, Fact};
 
 /// Ends remembered, of all producers.

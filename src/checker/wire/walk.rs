@@ -15,7 +15,7 @@ use super::invariant::Invariant::{self, L3, L4, L5, L8, P2};
 use super::log::{Batch, Body, Kind, Log};
 use super::mark::Mark;
 use super::stage::Stage;
-use super::topics::LogId;
+use crate::history::facts::topics::LogId;
 
 /// Batches of a producer among which a second copy is looked for.
 const RECENT: usize = 5;

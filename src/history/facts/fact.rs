@@ -3,6 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use kafka_wire::batch::ControlType;
 use kafka_wire::{ApiKey, DecodeError};
 
 use super::batch::BatchFacts;
@@ -348,6 +349,36 @@ pub struct Fetched {
     pub batches: Vec<BatchFacts>,
     /// Whether something in between could not be read as a batch.
     pub unreadable: bool,
+}
+
+impl Fetched {
+    /// Of each transactional batch of an answer to a consumer of committed records, whether the
+    /// consumer hands its records on: it passes over those of the producers that the aborted list
+    /// names, from the first offset of the aborted transaction up to the abort marker (KIP-98).
+    /// Nothing is said of other batches, and of those at or above the last stable offset, which
+    /// were not decided yet.
+    #[must_use]
+    pub fn handed_on(&self) -> Vec<Option<bool>> {
+        let mut aborted = self.aborted.clone();
+        aborted.sort_by_key(|&(_, first)| first);
+        let mut aborted = aborted.into_iter().peekable();
+        let mut hidden: Vec<i64> = Vec::new();
+        let mut handed = Vec::with_capacity(self.batches.len());
+        for batch in &self.batches {
+            let last = batch.header.last_offset().0;
+            while let Some((producer_id, _)) = aborted.next_if(|&(_, first)| first <= last) {
+                hidden.push(producer_id);
+            }
+            let producer_id = batch.header.producer_id.0;
+            if batch.control == Some(ControlType::Abort) {
+                hidden.retain(|&id| id != producer_id);
+            }
+            let is_decided = batch.is_transactional_data()
+                && batch.header.base_offset.0 < self.last_stable_offset;
+            handed.push(is_decided.then(|| !hidden.contains(&producer_id)));
+        }
+        handed
+    }
 }
 
 impl Default for Topic {

@@ -4,6 +4,7 @@
 //! * [`batch`]: record batches as compact facts: header, checksum, a hash of what they hold.
 //! * [`FactSink`]: takes exchanges, hands facts to a [`FactTaker`].
 //! * `produce`, `fetch`: the bulk of all traffic, read with compiled lookups; fetch sessions.
+//! * [`topics`]: which log a message means.
 //! * `coordination`: everything small, read as field trees.
 //!
 //! Never: judges; keeps a record; builds typed structs.
@@ -15,6 +16,7 @@ mod fetch;
 mod names;
 mod produce;
 mod sink;
+pub mod topics;
 
 pub use batch::BatchFacts;
 pub use fact::{

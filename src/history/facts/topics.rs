@@ -9,20 +9,21 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use kafka_wire::ErrorCode;
 use rustc_hash::FxHashMap;
 
-use crate::history::facts::Topic;
+use super::fact::{Deed, Fact, Topic};
 
 /// Logs that are kept apart.
 const LOGS_MAX: usize = 400_000;
 
 /// A partition of one incarnation of a topic.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(super) struct LogId(pub(super) u32);
+pub struct LogId(pub(crate) u32);
 
 /// A cluster, by number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub(super) struct Cluster(u32);
+pub struct Cluster(u32);
 
 #[derive(Debug)]
 struct Incarnation {
@@ -41,7 +42,7 @@ struct Named {
 
 /// All topics and logs.
 #[derive(Debug, Default)]
-pub(super) struct Topics {
+pub struct Topics {
     incarnations: Vec<Incarnation>,
     by_name: FxHashMap<(Cluster, Arc<str>), Named>,
     by_id: FxHashMap<[u8; 16], u32>,
@@ -52,20 +53,61 @@ pub(super) struct Topics {
 }
 
 impl Topics {
+    /// What an exchange with a broker says of topics and clusters.
+    pub fn learn(&mut self, fact: &Fact, broker: Option<SocketAddr>) {
+        match &fact.deed {
+            Deed::Metadata { cluster_id, topics } => {
+                if let (Some(id), Some(broker)) = (cluster_id, broker) {
+                    self.learn_cluster(broker, id);
+                }
+                let cluster = self.cluster(broker);
+                for (error, name, id) in topics {
+                    let Some(name) = name else { continue };
+                    match id {
+                        _ if is_unknown(*error) => self.forget(cluster, &Topic::Name(name.clone())),
+                        Some(id) => self.learn_id(cluster, name, *id),
+                        None => {}
+                    }
+                }
+            }
+            Deed::TopicsChanged(topics) => {
+                let cluster = self.cluster(broker);
+                for topic in topics {
+                    self.forget(cluster, topic);
+                }
+            }
+            Deed::Produce { partitions, .. } => {
+                let cluster = self.cluster(broker);
+                for of in partitions.iter().filter(|of| of.answer.is_some_and(|a| is_unknown(a.0)))
+                {
+                    self.forget(cluster, &of.topic);
+                }
+            }
+            Deed::Fetch { partitions, .. } => {
+                let cluster = self.cluster(broker);
+                for of in partitions.iter().filter(|of| is_unknown(of.error)) {
+                    self.forget(cluster, &of.topic);
+                }
+            }
+            _ => {}
+        }
+    }
+
     /// The cluster of a broker. An address of which nothing is known is of the first.
-    pub(super) fn cluster(&self, broker: Option<SocketAddr>) -> Cluster {
+    #[must_use]
+    pub fn cluster(&self, broker: Option<SocketAddr>) -> Cluster {
         broker.and_then(|broker| self.brokers.get(&broker)).copied().unwrap_or_default()
     }
 
     /// Metadata names the cluster of a broker.
-    pub(super) fn learn_cluster(&mut self, broker: SocketAddr, id: &Arc<str>) {
+    fn learn_cluster(&mut self, broker: SocketAddr, id: &Arc<str>) {
         let next = Cluster(self.clusters.len() as u32);
         let cluster = *self.clusters.entry(Arc::clone(id)).or_insert(next);
         self.brokers.insert(broker, cluster);
     }
 
     /// The log of a partition; absent where there are too many to keep apart.
-    pub(super) fn log(&mut self, cluster: Cluster, topic: &Topic, partition: i32) -> Option<LogId> {
+    pub fn log(&mut self, cluster: Cluster, topic: &Topic, partition: i32) -> Option<LogId> {
         let incarnation = self.incarnation(cluster, topic);
         self.incarnations[incarnation as usize].used = true;
         if let Some(&log) = self.logs.get(&(incarnation, partition)) {
@@ -107,7 +149,7 @@ impl Topics {
     }
 
     /// Metadata says that a name has an id.
-    pub(super) fn learn_id(&mut self, cluster: Cluster, name: &Arc<str>, id: [u8; 16]) {
+    fn learn_id(&mut self, cluster: Cluster, name: &Arc<str>, id: [u8; 16]) {
         let key = (cluster, Arc::clone(name));
         let known = self.by_name.get(&key).map(|named| named.incarnation);
         let known_id = known.and_then(|known| self.incarnations[known as usize].id);
@@ -133,7 +175,7 @@ impl Topics {
 
     /// A topic was created or deleted, or a broker does not know it: what is said of it by name
     /// from here on may mean another log.
-    pub(super) fn forget(&mut self, cluster: Cluster, topic: &Topic) {
+    fn forget(&mut self, cluster: Cluster, topic: &Topic) {
         let Topic::Name(name) = topic else { return };
         let key = (cluster, Arc::clone(name));
         let Some(named) = self.by_name.get(&key) else { return };
@@ -147,31 +189,36 @@ impl Topics {
     }
 
     /// Whether what was said of a log by name certainly means that log.
-    pub(super) fn is_certain_by_name(&self, log: LogId) -> bool {
+    #[must_use]
+    pub fn is_certain_by_name(&self, log: LogId) -> bool {
         let (incarnation, _) = self.log_names[log.0 as usize];
         let name = self.incarnations[incarnation as usize].name.as_ref();
         !name.and_then(|name| self.by_name.get(name)).is_some_and(|named| named.changed)
     }
 
     /// The cluster a log is in.
-    pub(super) fn cluster_of(&self, log: LogId) -> Cluster {
+    #[must_use]
+    pub fn cluster_of(&self, log: LogId) -> Cluster {
         let (incarnation, _) = self.log_names[log.0 as usize];
         self.incarnations[incarnation as usize].cluster
     }
 
     /// How many logs there are.
-    pub(super) fn log_count(&self) -> u32 {
+    #[must_use]
+    pub fn log_count(&self) -> u32 {
         self.log_names.len() as u32
     }
 
     /// Whether a topic's name ever meant two topics.
-    pub(super) fn is_certain_name(&self, cluster: Cluster, topic: &Topic) -> bool {
+    #[must_use]
+    pub fn is_certain_name(&self, cluster: Cluster, topic: &Topic) -> bool {
         let Topic::Name(name) = topic else { return true };
         !self.by_name.get(&(cluster, Arc::clone(name))).is_some_and(|named| named.changed)
     }
 
     /// The topic of a log as people know it, and the partition.
-    pub(super) fn names(&self, log: LogId) -> (String, i32) {
+    #[must_use]
+    pub fn names(&self, log: LogId) -> (String, i32) {
         let (incarnation, partition) = self.log_names[log.0 as usize];
         let Incarnation { name, id, .. } = &self.incarnations[incarnation as usize];
         let topic = match (name, id) {
@@ -181,6 +228,10 @@ impl Topics {
         };
         (topic, partition)
     }
+}
+
+fn is_unknown(error: i16) -> bool {
+    error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
 }
 
 #[cfg(test)]
