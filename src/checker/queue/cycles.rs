@@ -2,7 +2,7 @@
 //!
 //! Two graphs are looked at. The first is Jepsen's: write-write and write-read edges, and realtime
 //! order; what it has is judged. The second adds anti-dependencies and leaves time out; what it
-//! has is told and never bad (see [`edges`] for why).
+//! has is told and never bad (`docs/CHECKER.md` says why).
 //!
 //! Where a component has a type and another that implies it, only the stronger is told there, as
 //! Elle does. Process order is looked at only where realtime order is not known, that is for

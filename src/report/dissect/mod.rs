@@ -3,7 +3,7 @@
 //! * [`lines`]: a sink that writes one object an exchange, in the order of the requests.
 //! * [`order`]: lines that are ready before it is their turn.
 //! * [`window`]: lines that come late are put where they belong.
-//! * [`line`]: what stands at the beginning of a line.
+//! * [`mod@line`]: what stands at the beginning of a line.
 //! * [`bodies`]: bodies as JSON, and what is wrong with them; [`batches`] does their records.
 //! * [`codes`]: the error codes of a response.
 //! * [`totals`]: a sink that counts; [`tables`] is what it counted, as text.
