@@ -14,10 +14,11 @@ use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::invariant::Invariant::{P1, P2};
-use super::log::{Ack, Batch, Body, Log, Put};
+use super::log::{Ack, Batch, Body, Kind, Log, Put};
 use super::mark::Mark;
 use super::stage::Stage;
-use crate::history::facts::topics::LogId;
+use super::transactions::Transactions;
+use crate::history::facts::topics::{Cluster, LogId};
 use crate::history::facts::{Fact, Produced, Seen, Topic};
 
 /// Batches remembered of one producer and partition.
@@ -55,6 +56,9 @@ impl Acks {
     ) -> Option<Mark> {
         // Brokers take one batch a partition.
         let [batch] = &produced.batches[..] else { return None };
+        if batch.header.magic < 2 || batch.unreadable || batch.corrupt.is_some() {
+            return None;
+        }
         let body = Body::of(batch);
         let acked = match produced.answer {
             Some((0, base, _)) if base >= 0 => Some(base),
@@ -171,7 +175,7 @@ fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
 }
 
 /// Holds every acknowledgement against the log as it was read.
-pub(super) fn finish(stage: &mut Stage) {
+pub(super) fn finish(stage: &mut Stage, transactions: &Transactions) {
     let Stage { ledger, topics, logs, .. } = stage;
     let mut broken = Vec::new();
     for (id, log) in logs.all() {
@@ -181,6 +185,8 @@ pub(super) fn finish(stage: &mut Stage) {
                 Some(batch) if uncertain && (ack.by_name || batch.by_name) => Judged::Unknown,
                 Some(batch) => beside(ack, batch),
                 None if uncertain && ack.by_name => Judged::Unknown,
+                // A broker may leave aborted records out for consumers of committed ones.
+                None if !is_to_be_read(ack, topics.cluster_of(id), transactions) => Judged::Unknown,
                 None => absent(ack, log, |connection| ledger.broker(connection)),
             };
             match judged {
@@ -210,6 +216,12 @@ pub(super) fn finish(stage: &mut Stage) {
         );
         stage.ledger.broken(P1, fields, &[ack.mark, mark], explanation);
     }
+}
+
+fn is_to_be_read(ack: &Ack, cluster: Cluster, transactions: &Transactions) -> bool {
+    let Body { kind, producer_id, producer_epoch, .. } = ack.body;
+    let end = || transactions.end_of((cluster, producer_id), producer_epoch, &ack.mark);
+    kind != Kind::Transactional || end().is_some_and(|(end, _)| end.committed)
 }
 
 enum Judged {

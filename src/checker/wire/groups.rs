@@ -12,7 +12,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::invariant::Invariant::{G1, G2};
@@ -262,15 +262,22 @@ impl Group {
     }
 }
 
-/// A partition that two assignments have, of members that are not one static member.
-fn shared(one: &Assignment, other: &Assignment) -> Option<(Topic, i32)> {
+/// Whether two assignments are of two members, which one static member begun anew is not, and
+/// near enough in time to be of one generation.
+fn are_two(one: &Assignment, other: &Assignment) -> bool {
     let is_one =
         one.member == other.member || one.instance.is_some() && one.instance == other.instance;
     let ns = |mark: &Mark| mark.request().time_ns;
-    if is_one || ns(&one.mark).abs_diff(ns(&other.mark)) > GENERATION_NS {
+    !is_one && ns(&one.mark).abs_diff(ns(&other.mark)) <= GENERATION_NS
+}
+
+/// A partition that two assignments have.
+fn shared(one: &Assignment, other: &Assignment) -> Option<(Topic, i32)> {
+    if !are_two(one, other) {
         return None;
     }
-    one.partitions.iter().find(|partition| other.partitions.contains(partition)).cloned()
+    let own: FxHashSet<&(Topic, i32)> = one.partitions.iter().collect();
+    other.partitions.iter().find(|partition| own.contains(partition)).cloned()
 }
 
 fn judge(stage: &mut Stage, group: &str, number: i32, generation: &Generation) {
@@ -278,12 +285,15 @@ fn judge(stage: &mut Stage, group: &str, number: i32, generation: &Generation) {
     if assignments.len() < 2 || !leader_seen || *shared_by_leader {
         return stage.ledger.unknown(G1);
     }
+    let mut owners: FxHashMap<&(Topic, i32), &Assignment> = FxHashMap::default();
     let mut sound = true;
-    for (at, one) in assignments.iter().enumerate() {
-        for other in &assignments[at + 1..] {
-            if let Some(partition) = shared(one, other) {
-                two_owners(stage, group, number, &partition, &[one.mark, other.mark]);
+    for one in assignments {
+        for partition in &one.partitions {
+            let owner = *owners.entry(partition).or_insert(one);
+            if are_two(owner, one) {
+                two_owners(stage, group, number, partition, &[owner.mark, one.mark]);
                 sound = false;
+                break;
             }
         }
     }

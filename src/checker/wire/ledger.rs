@@ -12,6 +12,8 @@ use super::mark::Mark;
 use crate::history::Connection;
 use crate::history::facts::Seen;
 
+/// Connections that are known by their ends.
+const CONNECTIONS_MAX: usize = 500_000;
 /// Cases kept of one invariant where all are asked for.
 const CASES_MAX: usize = 10_000;
 
@@ -46,7 +48,9 @@ impl Ledger {
         client: SocketAddr,
         broker: SocketAddr,
     ) {
-        self.connections.insert(connection.0, (client, broker));
+        if self.connections.len() < CONNECTIONS_MAX {
+            self.connections.insert(connection.0, (client, broker));
+        }
     }
 
     /// The broker's end of a connection.

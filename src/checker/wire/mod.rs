@@ -107,7 +107,7 @@ impl WireCheck {
     pub fn finish(mut self) -> WireFound {
         self.transactions.sort();
         self.stage.settle();
-        acks::finish(&mut self.stage);
+        acks::finish(&mut self.stage, &self.transactions);
         for log in (0..self.stage.topics.log_count()).map(LogId) {
             let fates = walk::walk(&mut self.stage, log);
             let cluster = self.stage.topics.cluster_of(log);

@@ -24,7 +24,7 @@ use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 /// Commits and fetches kept, of all groups.
 const KEPT_MAX: usize = 300_000;
 /// Commits looked at for one fetch.
-const LOOK_BACK: usize = 256;
+const LOOK_BACK: usize = 64;
 
 type Key = (Cluster, Arc<str>, Topic, i32);
 

@@ -9,12 +9,13 @@
 //! Not checked: transactions whose EndTxn was not answered, or overlaps the batch; markers of
 //! administrators.
 
+use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::invariant::Invariant::{L5, L6, L7, L9, P5, P6, P7};
 use super::log::{Ack, Batch, Kind};
 use super::mark::Mark;
-use super::stable::{Run, Stable};
+use super::stable::{Runs, Stable};
 use super::stage::Stage;
 use super::transactions::{End, Transactions};
 use super::walk::{self, Fate};
@@ -34,6 +35,7 @@ pub(super) fn judge(
     transactions: &Transactions,
     stable: &Stable,
 ) {
+    let runs = stable.runs(id);
     for fate in fates {
         let log = stage.logs.of(id);
         let (batch, marker) = (log.batches[fate.batch], log.batches[fate.marker]);
@@ -50,22 +52,32 @@ pub(super) fn judge(
             continue;
         };
         decided(stage, id, (&batch, &marker), (&ack, end, stale));
-        if fate.begins == batch.base {
-            early(stage, id, &batch, end, stable.runs(id));
+        if fate.is_first(stage.logs.of(id)) {
+            early(stage, id, &batch, end, &runs);
         }
     }
-    left_out(stage, id, fates);
-    open(stage, id, cluster, fates, transactions, stable);
-    stuck(stage, id, fates, stable.runs(id));
+    let decided: FxHashMap<usize, usize> =
+        fates.iter().map(|fate| (fate.batch, fate.marker)).collect();
+    left_out(stage, id, &decided);
+    for fate in fates {
+        if !fate.is_first(stage.logs.of(id)) {
+            continue;
+        }
+        let batch = stage.logs.of(id).batches[fate.batch];
+        let ack = certain_ack(stage, id, &batch);
+        let timeout_ms = transactions.timeout_ms((cluster, batch.body.producer_id));
+        late(stage, id, &batch, ack, timeout_ms, &runs);
+    }
+    open(stage, id, cluster, &decided, transactions, &runs);
+    stuck(stage, id, &decided, &runs);
 }
 
 /// Committed records that one answer had and another had not.
-fn left_out(stage: &mut Stage, id: LogId, fates: &[Fate]) {
+fn left_out(stage: &mut Stage, id: LogId, decided: &FxHashMap<usize, usize>) {
     for (base, mark) in std::mem::take(&mut stage.logs.of(id).doubtful) {
         let log = stage.logs.of(id);
         let at = log.index_of(base);
-        let fate = at.and_then(|at| fates.iter().find(|fate| fate.batch == at));
-        let marker = fate.map(|fate| log.batches[fate.marker]);
+        let marker = at.and_then(|at| decided.get(&at)).map(|&marker| log.batches[marker]);
         let (Some(at), Some(marker)) = (at, marker.filter(|m| m.body.kind == Kind::Commit)) else {
             stage.ledger.unknown(L9);
             continue;
@@ -196,7 +208,7 @@ fn decided(
 
 /// Whether a last stable offset, or a read_committed fetch, went past a batch whose EndTxn was sent
 /// only afterwards.
-fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &[Run]) {
+fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &Runs<'_>) {
     let what = transaction(stage, id, batch);
     let fields = producer_fields(stage, id, batch);
     if batch.delivered && batch.mark.is_before(&end.mark) {
@@ -207,7 +219,7 @@ fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &[Run]) {
         stage.ledger.broken(L7, fields, &[batch.mark, end.mark], explanation);
         return;
     }
-    let past = runs.iter().find(|run| run.last_stable_offset > batch.base);
+    let past = runs.beyond(batch.base);
     match past {
         Some(run) if run.first.is_before(&end.mark) => {
             let explanation = format!(
@@ -227,34 +239,31 @@ fn open(
     stage: &mut Stage,
     id: LogId,
     cluster: Cluster,
-    fates: &[Fate],
+    decided: &FxHashMap<usize, usize>,
     transactions: &Transactions,
-    stable: &Stable,
+    runs: &Runs<'_>,
 ) {
-    let mut decided: Vec<usize> = fates.iter().map(|fate| fate.batch).collect();
-    decided.sort_unstable();
     let log = stage.logs.of(id);
-    let open: Vec<Batch> = log
-        .batches
-        .iter()
-        .enumerate()
-        .filter(|(at, batch)| {
-            batch.body.kind == Kind::Transactional && decided.binary_search(at).is_err()
-        })
-        .map(|(_, batch)| *batch)
-        .collect();
+    let mut last_of: FxHashMap<i64, usize> = FxHashMap::default();
+    let mut open: Vec<(usize, Batch)> = Vec::new();
+    for (at, batch) in log.batches.iter().enumerate() {
+        last_of.insert(batch.body.producer_id, at);
+        if batch.body.kind == Kind::Transactional && !decided.contains_key(&at) {
+            open.push((at, *batch));
+        }
+    }
+    // Some brokers show no markers at all.
+    let shows_markers = log.batches.iter().any(|batch| batch.body.kind.is_marker());
     let log_end = log.end;
-    for batch in open {
+    for (at, batch) in open {
         let ack = certain_ack(stage, id, &batch);
         let of = (cluster, batch.body.producer_id);
-        late(stage, id, &batch, ack, transactions.timeout_ms(of), stable.runs(id));
+        late(stage, id, &batch, ack, transactions.timeout_ms(of), runs);
         let end = ack.and_then(|ack| transactions.end_of(of, batch.body.producer_epoch, &ack.mark));
-        let read_to_end = log_end.filter(|&(end, _)| {
-            let log = stage.logs.of(id);
-            let is_last = |other: &Batch| other.body.producer_id == batch.body.producer_id;
-            let later = log.batches.iter().rev().take_while(|b| b.base > batch.base).any(is_last);
-            !later && end > batch.base && log.is_covered(batch.base, end - 1)
-        });
+        let is_last = shows_markers && last_of.get(&batch.body.producer_id) == Some(&at);
+        let log = stage.logs.of(id);
+        let read_to_end = log_end
+            .filter(|&(end, _)| is_last && end > batch.base && log.is_covered(batch.base, end - 1));
         match (end, read_to_end) {
             (Some((end, _)), Some((_, read)))
                 if end.mark.ns_until(&read) >= MARKERS_WRITTEN_NS && end.mark.is_before(&read) =>
@@ -263,14 +272,6 @@ fn open(
             }
             _ => stage.ledger.unknown(L5),
         }
-    }
-    let complete = |fate: &Fate| fate.begins == stage.logs.of(id).batches[fate.batch].base;
-    let first_of_each: Vec<Fate> = fates.iter().copied().filter(complete).collect();
-    for fate in first_of_each {
-        let batch = stage.logs.of(id).batches[fate.batch];
-        let ack = certain_ack(stage, id, &batch);
-        let timeout_ms = transactions.timeout_ms((cluster, batch.body.producer_id));
-        late(stage, id, &batch, ack, timeout_ms, stable.runs(id));
     }
 }
 
@@ -281,9 +282,9 @@ fn late(
     batch: &Batch,
     ack: Option<Ack>,
     timeout_ms: Option<i32>,
-    runs: &[Run],
+    runs: &Runs<'_>,
 ) {
-    let run = runs.iter().find(|run| run.last_stable_offset == batch.base);
+    let run = runs.at(batch.base);
     let (Some(ack), Some(timeout_ms), Some(run)) = (ack, timeout_ms, run) else {
         return stage.ledger.unknown(P7);
     };
@@ -305,9 +306,9 @@ fn late(
 /// Whether a last stable offset below the high watermark stands at the beginning of an open
 /// transaction. Two answers, one after the other, must state it: between reading the two numbers
 /// a broker may have moved on.
-fn stuck(stage: &mut Stage, id: LogId, fates: &[Fate], runs: &[Run]) {
+fn stuck(stage: &mut Stage, id: LogId, decided: &FxHashMap<usize, usize>, runs: &Runs<'_>) {
     let certain = stage.topics.is_certain_by_name(id);
-    for run in runs.iter().filter(|run| run.last_stable_offset < run.high_watermark) {
+    for run in runs.all.iter().filter(|run| run.last_stable_offset < run.high_watermark) {
         let log = stage.logs.of(id);
         let at = log.index_of(run.last_stable_offset);
         let why = at.filter(|_| run.first.is_before(&run.last)).and_then(|at| {
@@ -317,8 +318,7 @@ fn stuck(stage: &mut Stage, id: LogId, fates: &[Fate], runs: &[Run]) {
             }
             let why = match batch.body.kind {
                 Kind::Transactional => {
-                    let fate = fates.iter().find(|fate| fate.batch == at)?;
-                    let marker = log.batches[fate.marker].base;
+                    let marker = log.batches[*decided.get(&at)?].base;
                     if marker >= run.high_watermark {
                         return Some(None);
                     }

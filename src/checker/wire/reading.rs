@@ -44,14 +44,16 @@ pub(super) fn fetched(
         return;
     }
     left_out(stage, log, fetched, by_name, mark);
+    let mut is_whole = !fetched.unreadable;
     for (batch, &handed) in fetched.batches.iter().zip(handed) {
         if batch.header.magic < 2 || batch.corrupt.is_some() || batch.unreadable {
+            is_whole = false;
             continue;
         }
         put(stage, log, batch, by_name, handed, mark);
     }
-    if let (false, Some(first), Some(last)) =
-        (fetched.unreadable, fetched.batches.first(), fetched.batches.last())
+    if let (true, Some(first), Some(last)) =
+        (is_whole, fetched.batches.first(), fetched.batches.last())
     {
         let begins = fetched.fetch_offset.unwrap_or(i64::MAX).min(first.header.base_offset.0);
         stage.logs.of(log).cover(begins, last.header.last_offset().0);

@@ -1,7 +1,7 @@
 //! L6, and of L7 what lies above the last stable offset: the ends a broker states.
 //!
-//! That high watermark and last stable offset never go back needs two answers of one broker under
-//! one leader epoch, the second request sent after the first answer. A broker reads the two and
+//! That high watermark and last stable offset never go back needs two answers on one connection
+//! under one leader epoch, the second request sent after the first answer. A broker reads the two and
 //! the records one after the other, while others write: that the last stable offset is beyond the
 //! high watermark, or records beyond the last stable offset, proves something only where the next
 //! answer shows that the log had not grown. Where the last stable offset should be is worked out
@@ -128,16 +128,51 @@ impl Stable {
         }
     }
 
-    /// The runs of a log, in the order they were seen.
-    pub(super) fn runs(&self, log: LogId) -> &[Run] {
-        self.runs.get(&log).map_or(&[], Vec::as_slice)
+    /// The runs of a log.
+    pub(super) fn runs(&self, log: LogId) -> Runs<'_> {
+        let all = self.runs.get(&log).map_or(&[][..], Vec::as_slice);
+        let mut runs = Runs { all, by_offset: FxHashMap::default(), rising: Vec::new() };
+        for run in all {
+            runs.by_offset.entry(run.last_stable_offset).or_insert(run);
+            let highest = runs.rising.last().map(|last| last.last_stable_offset);
+            if highest.is_none_or(|highest| highest < run.last_stable_offset) {
+                runs.rising.push(run);
+            }
+        }
+        runs
+    }
+}
+
+/// The runs of a log, to be looked up.
+#[derive(Debug)]
+pub(super) struct Runs<'r> {
+    /// In the order they were seen.
+    pub(super) all: &'r [Run],
+    by_offset: FxHashMap<i64, &'r Run>,
+    /// Those above all before them.
+    rising: Vec<&'r Run>,
+}
+
+impl Runs<'_> {
+    /// The first run at an offset.
+    pub(super) fn at(&self, offset: i64) -> Option<&Run> {
+        self.by_offset.get(&offset).copied()
+    }
+
+    /// The first run beyond an offset.
+    pub(super) fn beyond(&self, offset: i64) -> Option<&Run> {
+        let at = self.rising.partition_point(|run| run.last_stable_offset <= offset);
+        self.rising.get(at).copied()
     }
 }
 
 /// Two answers of one broker, the second asked for after the first had come.
 fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
     let of = (log, before.by_name || now.by_name);
-    if before.leader_epoch.is_some() && before.leader_epoch == now.leader_epoch {
+    // A broker that starts anew closes its connections, and may begin with a lower one.
+    let is_one_connection = before.mark.connection() == now.mark.connection();
+    let is_one_leader = before.leader_epoch.is_some() && before.leader_epoch == now.leader_epoch;
+    if is_one_connection && is_one_leader {
         let pairs = [
             ("high watermark", before.high_watermark, now.high_watermark),
             ("last stable offset", before.last_stable_offset, now.last_stable_offset),

@@ -13,11 +13,12 @@ use crate::history::facts::{Deed, Fact};
 
 /// Ends remembered, of all producers.
 const ENDS_MAX: usize = 500_000;
+/// Ends before a batch among which one that is still under way is looked for.
+const LOOK_BACK: usize = 64;
 
 /// An EndTxn request and its answer.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct End {
-    pub(super) producer_epoch: i16,
     pub(super) committed: bool,
     pub(super) error: Option<i16>,
     pub(super) mark: Mark,
@@ -26,7 +27,8 @@ pub(super) struct End {
 /// All that is known of transactions from what coordinators said.
 #[derive(Debug, Default)]
 pub(super) struct Transactions {
-    ends: FxHashMap<(Cluster, i64), Vec<End>>,
+    /// By producer id and epoch; those that certainly decided nothing left out.
+    ends: FxHashMap<(Cluster, i64, i16), Vec<End>>,
     end_count: usize,
     timeouts: FxHashMap<(Cluster, i64), i32>,
 }
@@ -36,9 +38,12 @@ impl Transactions {
         let cluster = stage.cluster(&fact.seen);
         match &fact.deed {
             Deed::EndTxn { asked, committed, error, .. } if self.end_count < ENDS_MAX => {
+                if is_undecided(*error) {
+                    return;
+                }
                 self.end_count += 1;
-                self.ends.entry((cluster, asked.producer_id)).or_default().push(End {
-                    producer_epoch: asked.producer_epoch,
+                let of = (cluster, asked.producer_id, asked.producer_epoch);
+                self.ends.entry(of).or_default().push(End {
                     committed: *committed,
                     error: *error,
                     mark: Mark::of(&fact.seen),
@@ -77,10 +82,11 @@ impl Transactions {
         epoch: i16,
         acked: &Mark,
     ) -> Option<(&End, Option<&End>)> {
-        let of_epoch = |end: &&End| end.producer_epoch == epoch && !is_undecided(end);
-        let ends: Vec<&End> = self.ends.get(&of)?.iter().filter(of_epoch).collect();
+        let ends = self.ends.get(&(of.0, of.1, epoch))?;
+        let sent_before = acked.request().time_ns;
+        let after = ends.partition_point(|end| end.mark.request().time_ns < sent_before);
         let mut stale = None;
-        for (index, end) in ends.iter().enumerate() {
+        for (index, end) in ends.iter().enumerate().skip(after.saturating_sub(LOOK_BACK)) {
             if end.mark.is_before(acked) {
                 continue;
             }
@@ -89,15 +95,15 @@ impl Transactions {
             }
             // It was under way together with the batch. It was meant for an earlier transaction
             // where the same was sent again and answered before the batch was sent.
-            let again = |other: &&&End| other.error == Some(0) && other.mark.is_before(acked);
-            ends[index + 1..].iter().find(again)?;
-            stale = Some(*end);
+            let again = |other: &&End| other.error == Some(0) && other.mark.is_before(acked);
+            ends[index + 1..].iter().take(LOOK_BACK).find(again)?;
+            stale = Some(end);
         }
         None
     }
 }
 
 /// Whether the coordinator certainly did nothing: it was another, loading, or busy.
-fn is_undecided(end: &End) -> bool {
-    matches!(end.error, Some(14 | 15 | 16 | 51))
+fn is_undecided(error: Option<i16>) -> bool {
+    matches!(error, Some(14 | 15 | 16 | 51))
 }

@@ -33,6 +33,13 @@ pub(super) struct Fate {
     pub(super) marker: usize,
 }
 
+impl Fate {
+    /// Whether the batch is the first of its transaction in this log.
+    pub(super) fn is_first(&self, log: &Log) -> bool {
+        log.batches[self.batch].base == self.begins
+    }
+}
+
 /// What is known of a producer at one place of the walk.
 #[derive(Debug, Clone, Default)]
 struct Producer {
@@ -59,8 +66,13 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
     let certain_by_name = stage.topics.is_certain_by_name(id);
     let Stage { ledger, logs, .. } = stage;
     let log = &*logs.of(id);
-    let mut walk =
-        Walk { log, producers: FxHashMap::default(), fates: Vec::new(), found: Vec::new() };
+    let mut walk = Walk {
+        log,
+        shows_markers: log.batches.iter().any(|batch| batch.body.kind.is_marker()),
+        producers: FxHashMap::default(),
+        fates: Vec::new(),
+        found: Vec::new(),
+    };
     let mut leader: Option<&Batch> = None;
     let mut previous: Option<&Batch> = None;
     for (at, batch) in log.batches.iter().enumerate() {
@@ -111,6 +123,8 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
 
 struct Walk<'l> {
     log: &'l Log,
+    /// Some brokers show no markers at all.
+    shows_markers: bool,
     producers: FxHashMap<i64, Producer>,
     fates: Vec<Fate>,
     found: Vec<Broken>,
@@ -226,7 +240,8 @@ impl Walk<'_> {
         }
         if batch.body.kind == Kind::Transactional {
             let open = state.open.first().map(|&first| self.log.batches[first]);
-            if let Some(open) = open.filter(|open| open.body.producer_epoch < epoch) {
+            let is_torn = |open: &Batch| self.shows_markers && open.body.producer_epoch < epoch;
+            if let Some(open) = open.filter(is_torn) {
                 let why = format!(
                     "producer {id} begins a transaction with epoch {epoch} at offset {}, while \
                      that of epoch {} at offset {} has no marker yet.",

@@ -321,6 +321,12 @@ impl Reader<'_> {
     fn leave_group(&mut self, request: &Fields, response: Option<&Fields>) -> Deed {
         let mut members: Vec<Arc<str>> =
             structs(request, "members").map(|member| self.text(member, "member_id")).collect();
+        for member in response.into_iter().flat_map(|response| structs(response, "members")) {
+            if error(member) != 0 {
+                let failed = self.text(member, "member_id");
+                members.retain(|member| *member != failed);
+            }
+        }
         members.extend(self.optional_text(request, "member_id"));
         Deed::LeaveGroup {
             group: self.text(request, "group_id"),

@@ -89,7 +89,8 @@ fn l4_an_epoch_goes_down_along_the_log() {
 fn l5_a_transaction_begins_before_the_marker_of_the_one_before_it() {
     check(Invariant::L5, |scene, broken| {
         let between = if broken { plain((-1, -1), 1, -1, 1) } else { marker((9, 1), 1, true) };
-        let mut fetched = read(vec![data(P, 0, 0, 1), between, data((9, 1), 2, 0, 1)]);
+        let last = marker((9, 1), 3, true);
+        let mut fetched = read(vec![data(P, 0, 0, 1), between, data((9, 1), 2, 0, 1), last]);
         fetched.last_stable_offset = -1;
         scene.fetch(fetched);
     });
@@ -98,11 +99,11 @@ fn l5_a_transaction_begins_before_the_marker_of_the_one_before_it() {
 #[test]
 fn l5_a_decided_transaction_has_no_marker_though_the_log_was_read_to_its_end_long_after() {
     check(Invariant::L5, |scene, broken| {
-        scene.produce(data(P, 0, 0, 1), (0, 0));
+        scene.produce(data(P, 1, 0, 1), (0, 1));
         scene.end(P, true);
         // Markers are written after the answer.
         scene.pass_s(if broken { 20 } else { 1 });
-        let mut fetched = read(vec![data(P, 0, 0, 1)]);
+        let mut fetched = read(vec![marker((8, 0), 0, true), data(P, 1, 0, 1)]);
         fetched.last_stable_offset = -1;
         scene.fetch(fetched);
     });
