@@ -81,7 +81,8 @@ bugs! {
     AcceptZombie "accept-zombie"
         does "appends what a fenced producer sends"
         provoked by "a transactional id used again while the old client still sends"
-        must ["P3-zombie-accepted"] may ["G1a" "duplicate" "duplicate-nonzero"]
+        must ["P3-zombie-accepted"]
+        may ["G1a" "duplicate" "duplicate-nonzero" "L3-sequence-broken" "L4-epoch-decreases" "L5-transaction-unclosed" "unseen"]
     LateEndTxnDecidesNext "late-end-txn-decides-next"
         does "withholds some EndTxn and lets the copy decide the next transaction"
         provoked by ""
@@ -111,7 +112,7 @@ bugs! {
     RewindGroup "rewind-group"
         does "tells a group an older offset than it committed"
         provoked by "groups"
-        must ["nonmonotonic-poll"] may ["int-nonmonotonic-poll"]
+        must ["nonmonotonic-poll"] may ["int-nonmonotonic-poll" "G3-offset-lost" "P8-offsets-not-atomic" "G4-not-exactly-once"]
     SkipOnFetch "skip-on-fetch"
         does "leaves a batch out of the middle of an answer"
         provoked by ""
