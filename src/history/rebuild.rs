@@ -14,10 +14,11 @@
 //!
 //! Never: judges.
 
+use std::collections::BTreeMap;
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 
-use rustc_hash::{FxHashMap, FxHasher};
+use rustc_hash::FxHasher;
 
 use super::columns::{Builder, History, Value};
 use super::event::{Event, EventType, EventValue, Function, Mop, Process};
@@ -37,7 +38,7 @@ type Producer = (i64, i16);
 pub struct Rebuild {
     topics: Topics,
     operations: Vec<Operation>,
-    open: FxHashMap<Producer, Open>,
+    open: BTreeMap<Producer, Open>,
     records: u64,
     left_out: u64,
 }
@@ -89,8 +90,7 @@ impl Rebuild {
     /// All there is; and how many records were beyond the limit.
     #[must_use]
     pub fn finish(mut self) -> (History, u64) {
-        let mut open: Vec<(Producer, Open)> = self.open.drain().collect();
-        open.sort_by_key(|(of, _)| *of);
+        let open = std::mem::take(&mut self.open);
         for (_, open) in open {
             let times = (open.began_ns, open.began_ns);
             self.operation(Function::Txn, times, EventType::Info, open.sends);
