@@ -135,7 +135,7 @@ pub struct CheckPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapturePlan {
-    /// `own`, `tcpdump` or `off`.
+    /// `own` or `off`.
     pub mode: String,
     /// Bytes of one capture file before the next begins.
     pub bytes_max: u64,
