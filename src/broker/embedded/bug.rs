@@ -90,7 +90,8 @@ bugs! {
     OffsetZeroAck "offset-zero-ack"
         does "acknowledges some batches at offset 0"
         provoked by ""
-        must ["inconsistent-offsets"] may ["duplicate" "duplicate-nonzero"]
+        must ["inconsistent-offsets"]
+        may ["duplicate" "duplicate-nonzero" "poll-skip" "int-poll-skip" "P1-ack-not-in-log"]
     TornCommit "torn-commit"
         does "commits a transaction in all its partitions but one"
         provoked by "transactions over two partitions"
