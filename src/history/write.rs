@@ -16,7 +16,7 @@ use super::read::Format;
 use super::read::grammar::FIELD_NAMES;
 use super::read::json::Json;
 use super::read::notation::{Notation, Piece};
-use super::read::text::{is_word, write_edn, write_json, write_json_string};
+use super::read::text::{edn_text, is_word, write_edn, write_json, write_json_string};
 
 /// How much is gathered before it is handed to a file.
 const FLUSH_BYTES: usize = 1 << 18;
@@ -184,11 +184,11 @@ impl<'o> Pen<'o> {
         }
     }
 
-    /// An error's words; those that are an EDN collection or keyword are written as such.
+    /// An error's words; those that are an EDN collection or keyword, written as the reader would print
+    /// them, are written as such.
     fn words(&mut self, words: &str) {
         let form = words.starts_with(['[', '{', '(', '#', ':']);
-        let one_line = !words.contains(['\n', '\r', ';']);
-        if !self.json && form && one_line && whole(Scanner::new(words.as_bytes())) {
+        if !self.json && form && prints_as_itself(words) {
             self.raw(words);
         } else {
             self.text(words);
@@ -447,4 +447,15 @@ fn whole<'a>(mut notation: impl Notation<'a>) -> bool {
         Ok::<_, super::read::notation::Malformed>(notation.piece()? == Piece::End)
     };
     one().unwrap_or(false)
+}
+
+/// Whether `words` are one EDN value that the reader gives back letter by letter.
+fn prints_as_itself(words: &str) -> bool {
+    let mut notation = Scanner::new(words.as_bytes());
+    let mut printed = || {
+        let piece = notation.piece()?;
+        let text = edn_text(&mut notation, piece)?;
+        Ok::<_, super::read::notation::Malformed>((notation.piece()? == Piece::End).then_some(text))
+    };
+    printed().is_ok_and(|text| text.as_deref() == Some(words))
 }

@@ -398,6 +398,7 @@ fn events() -> impl Strategy<Value = Vec<Event>> {
     let words = prop_oneof![
         "[ -~é\n\t]{0,8}",
         Just("[:a \"b\" {:c 1}]".to_owned()),
+        "[#:\\[({][ -~é\t]{0,8}",
         Just(":timeout".to_owned())
     ];
     let event_type = prop_oneof![
