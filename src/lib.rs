@@ -12,6 +12,7 @@ pub mod cli;
 pub mod client;
 pub mod history;
 pub mod pipeline;
+pub mod proxy;
 pub mod report;
 pub mod run;
 pub mod workload;
