@@ -5,6 +5,7 @@
 //! * [`reader`]: the fields of a body that conditions ask for, found with the schema walker.
 //! * [`rules`]: [`Rules`], what the engine asks about each frame.
 //! * [`board`]: [`Board`], the rules of a running proxy, shared by its workers and its control.
+//! * [`file`], and `Rule`'s `FromStr` and `Display`: the two notations.
 //! * [`forge`]: frames altered, and answers of our own.
 //!
 //! Never: does what a rule says; opens a socket; reads a clock.
@@ -12,14 +13,20 @@
 pub mod action;
 pub mod board;
 pub mod condition;
+mod draft;
+pub mod file;
 mod fit;
 pub mod forge;
 pub mod reader;
 pub mod rules;
+mod text;
+mod words;
 
 pub use action::{Action, Alteration, Class, Cut, Duplicate, Forgery, Where};
 pub use board::{Act, Board, Listed, Phase, Ticket};
 pub use condition::{FieldIs, Match, Nth, Pattern, Versions};
+pub use draft::{Position, RuleError};
+pub use fit::Misfit;
 pub use rules::{Decision, Fired, Interest, Remembered, RuleId, Rules, Seen, Wants};
 
 /// One rule: what is done to which frames.
@@ -34,3 +41,6 @@ pub struct Rule {
     /// How often at most; absent means without end.
     pub times: Option<u64>,
 }
+
+#[cfg(test)]
+mod tests;

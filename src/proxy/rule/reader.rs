@@ -15,6 +15,7 @@ use kafka_wire::schema::{
 };
 
 use super::condition::{Match, Versions, is_uuid};
+use super::fit::Misfit;
 use crate::history::tap::Direction;
 
 /// Arrays around a field, at most, that a topic and its partitions are told apart by.
@@ -67,15 +68,16 @@ impl Reader {
     ///
     /// # Errors
     /// In words, where no version that is meant has a field for a condition.
-    pub fn new(when: &Match, api_key: ApiKey, of: Direction) -> Result<Option<Self>, String> {
+    pub fn new(when: &Match, api_key: ApiKey, of: Direction) -> Result<Option<Self>, Misfit> {
         let mut paths: BTreeMap<String, Vec<Ask>> = BTreeMap::new();
         let mut needed = 0;
-        for (ask, bit, what) in asked(when, of) {
+        for (ask, bit, key) in asked(when, of) {
             let found = paths_of(api_key, of, &ask, when);
             if !found.iter().any(|path| in_versions(api_key, of, path, when.versions)) {
                 let which = versions_meant(when.versions);
                 let half = half(of);
-                return Err(format!("{api_key} {half}{which} has no {what}"));
+                let reason = format!("{api_key} {half}{which} has no {}", what(&key));
+                return Err(Misfit::new(key, reason));
             }
             found.into_iter().for_each(|path| paths.entry(path).or_default().push(ask));
             needed |= bit.mask();
@@ -84,7 +86,8 @@ impl Reader {
             return Ok(None);
         }
         let names: Vec<&str> = paths.keys().map(String::as_str).collect();
-        let lookups = Lookups::new(api_key, of_schema(of), &names).map_err(|e| e.to_string())?;
+        let lookups = Lookups::new(api_key, of_schema(of), &names)
+            .map_err(|error| Misfit::new("", error.to_string()))?;
         Ok(Some(Self { lookups, asks: paths.into_values().collect(), needed }))
     }
 
@@ -179,7 +182,15 @@ fn is_within(outer: &[Option<u32>], inner: &[Option<u32>]) -> bool {
     outer.iter().zip(inner).all(|(outer, inner)| outer.is_none() || outer == inner)
 }
 
-/// The conditions of a rule on the bodies of one direction.
+/// What a condition's key means, in words.
+fn what(key: &str) -> String {
+    match key.split_once('.') {
+        Some((_, path)) => format!("field {path}"),
+        None => key.replace('-', " "),
+    }
+}
+
+/// The conditions of a rule on the bodies of one direction, each with its key.
 fn asked(when: &Match, of: Direction) -> Vec<(Ask, Bit, String)> {
     let mut asked = Vec::new();
     if of == Direction::Request {
@@ -192,23 +203,23 @@ fn asked(when: &Match, of: Direction) -> Vec<(Ask, Bit, String)> {
             (when.partition.is_some(), Ask::Partition, Bit::TOPIC),
         ];
         for (is, ask, bit) in named {
-            let what = match ask {
-                Ask::TransactionalId => "transactional id",
-                Ask::ProducerId => "producer id",
-                Ask::ProducerEpoch => "producer epoch",
+            let key = match ask {
+                Ask::TransactionalId => "transactional-id",
+                Ask::ProducerId => "producer-id",
+                Ask::ProducerEpoch => "producer-epoch",
                 Ask::Group => "group",
                 Ask::Topic => "topic",
                 _ => "partition",
             };
             if is {
-                asked.push((ask, bit, what.to_owned()));
+                asked.push((ask, bit, key.to_owned()));
             }
         }
     }
     for (index, field) in when.fields.iter().enumerate().take(FIELDS_MAX) {
         if field.of == of {
             let bit = Bit(Bit::FIELDS + index as u32);
-            asked.push((Ask::Field(index), bit, format!("field {}", field.path)));
+            asked.push((Ask::Field(index), bit, format!("{}.{}", half(of), field.path)));
         }
     }
     asked
@@ -269,7 +280,7 @@ fn holds(field: &Field, ask: &Ask) -> bool {
     }
 }
 
-fn layouts(api_key: ApiKey, of: Direction) -> impl Iterator<Item = &'static Layout> {
+pub(super) fn layouts(api_key: ApiKey, of: Direction) -> impl Iterator<Item = &'static Layout> {
     let message = schema::message(api_key, of_schema(of));
     message.into_iter().flat_map(|message| {
         let VersionRange { min, max } = message.versions();

@@ -17,6 +17,7 @@ use rand::Rng;
 use rand_chacha::ChaCha8Rng;
 
 use super::board::Ticket;
+use super::fit::{self, Misfit};
 use super::reader::{FIELDS_MAX, Reader, half};
 use super::{Action, Alteration, Cut, Match, Rule, Where};
 use crate::history::tap::{Connection, Direction};
@@ -235,6 +236,14 @@ impl Rules {
         Self { rules: Vec::new(), chance, next_id: 0, connections: BTreeMap::new() }
     }
 
+    /// Whether a rule can apply at all.
+    ///
+    /// # Errors
+    /// Where no frame can ever be what it asks for.
+    pub fn check(rule: &Rule) -> Result<(), Misfit> {
+        checked(rule).map(drop)
+    }
+
     /// Adds a rule behind the others. One without a name gets `rule-1` and so on.
     ///
     /// # Errors
@@ -249,8 +258,7 @@ impl Rules {
         if self.find(&rule.name).is_some() {
             return Err(format!("there is a rule named {} already", rule.name));
         }
-        let readers = readers(&rule)?;
-        super::fit::check(&rule)?;
+        let readers = checked(&rule).map_err(|misfit| misfit.reason)?;
         self.next_id += 1;
         let rule = Arc::new(rule);
         self.rules.push(Entry { id, rule, readers, matched: 0, fired: 0, releases: 0 });
@@ -473,13 +481,19 @@ fn draws(action: &Action) -> bool {
     }
 }
 
+/// The readers of a rule that can apply.
+fn checked(rule: &Rule) -> Result<BTreeMap<ApiKey, Readers>, Misfit> {
+    fit::check(rule)?;
+    readers(rule)
+}
+
 /// The readers of every API a rule is about; none where it is about any frame at all.
-fn readers(rule: &Rule) -> Result<BTreeMap<ApiKey, Readers>, String> {
+fn readers(rule: &Rule) -> Result<BTreeMap<ApiKey, Readers>, Misfit> {
     let when = &rule.when;
     if when.fields.len() > FIELDS_MAX {
-        return Err(format!("more than {FIELDS_MAX} conditions on fields"));
+        return Err(Misfit::new("", format!("more than {FIELDS_MAX} conditions on fields")));
     }
-    let read = |api_key: ApiKey| -> Result<Readers, String> {
+    let read = |api_key: ApiKey| -> Result<Readers, Misfit> {
         let read = |of| Reader::new(when, api_key, of);
         let response = match when.direction {
             Direction::Request => None,
@@ -495,7 +509,9 @@ fn readers(rule: &Rule) -> Result<BTreeMap<ApiKey, Readers>, String> {
     let asks = |readers: &Readers| readers.request.is_some() || readers.response.is_some();
     match able.values().any(asks) {
         true => Ok(able),
-        false if able.is_empty() => Err("no API has all the fields asked for".into()),
+        false if able.is_empty() => {
+            Err(Misfit::new("", "no API has all the fields asked for".into()))
+        }
         false => Ok(BTreeMap::new()),
     }
 }
