@@ -7,8 +7,10 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use fencepost::capture::live::packet_socket;
-use fencepost::capture::{AssemblerOptions, LiveCapture, LiveError, LiveOptions, read_captures};
+use fencepost::capture::live::{LIVE_LINK_TYPE, packet_socket};
+use fencepost::capture::{
+    AssemblerOptions, CaptureFiles, LiveCapture, LiveError, LiveOptions, read_captures,
+};
 use fencepost::history::wire::{ConnectionSummary, Exchange, ExchangeSink, Outcome, Request};
 
 #[derive(Default)]
@@ -78,14 +80,23 @@ fn what_passes_on_loopback_is_captured_once_and_whole() {
         let mut capture = LiveCapture::new(packet_socket().unwrap(), &options).unwrap();
         talk(&wanted);
         talk(&unwanted);
-        let mut file = Vec::new();
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let open = Box::new(move |number: u32| {
+            Ok(Box::new(std::fs::File::create(path.join(number.to_string()))?) as Box<_>)
+        });
+        // So small that the capture begins several files.
+        let mut files = CaptureFiles::new(open, 4_000_000, LIVE_LINK_TYPE, "lo").unwrap();
         let mut rounds = 0;
-        let counts = capture.record(&mut file, "lo", 200, || {
+        let counts = capture.record(&mut files, 200, |_, _| {
             rounds += 1;
-            rounds < 5
+            rounds < 6
         });
         let counts = counts.unwrap();
-        let files = vec![&file[..]];
+        let written = files.recorded().files;
+        assert!(written > 1);
+        let file = |number: u32| std::fs::File::open(folder.path().join(number.to_string()));
+        let files = (0..written).map(|number| file(number).unwrap()).collect();
         let (seen, summary) =
             read_captures(files, AssemblerOptions::default(), Seen::default()).unwrap();
         assert_eq!((seen.answered, seen.summaries.len()), (EXCHANGES, 1));
@@ -93,7 +104,8 @@ fn what_passes_on_loopback_is_captured_once_and_whole() {
         let [client, broker] = seen.summaries[0].directions;
         assert_eq!(client.bytes as usize, EXCHANGES * (BODY_BYTES + 17));
         assert_eq!(broker.bytes as usize, EXCHANGES * 20);
-        assert_eq!((client.gaps, client.retransmitted_segments), (0, 0));
+        // On a busy machine TCP itself may send something again.
+        assert_eq!((client.gaps, client.differing_overlaps), (0, 0));
         assert!(seen.summaries[0].syn && seen.summaries[0].fin);
     }
 }

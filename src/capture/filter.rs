@@ -21,8 +21,21 @@ const RETURN: u16 = 0x06;
 /// Where the kernel keeps whether a packet comes or goes, for filters to load.
 const PACKET_TYPE: u32 = 0xffff_f004;
 const PACKET_OUTGOING: u32 = 4;
+/// Where it keeps the number of the interface.
+const INTERFACE_INDEX: u32 = 0xffff_f008;
 
 const TCP: u32 = 6;
+
+/// On loopback every packet goes out and comes in: which interface it is, if it is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Loopback {
+    /// It is not.
+    Absent,
+    /// It is all that is looked at.
+    Alone,
+    /// It has this number among all.
+    Among(u32),
+}
 
 /// One instruction as the kernel takes it: code, jump if true, jump if false, constant.
 pub(super) type Instruction = (u16, u8, u8, u32);
@@ -39,11 +52,12 @@ enum To {
 
 const V6: u8 = 0;
 const V6_EXTENDED: u8 = 1;
+const ONCE: u8 = 2;
 
 #[derive(Default)]
 struct Program {
     code: Vec<(u16, To, To, u32)>,
-    labels: [usize; 2],
+    labels: [usize; 3],
 }
 
 impl Program {
@@ -91,16 +105,21 @@ impl Program {
     }
 }
 
-/// A filter for TCP over these ports, or over all where there are none. With `once`, the outgoing
-/// copy of each packet is dropped: on loopback every packet goes out and comes in.
-pub(super) fn tcp_over(ports: &[u16], once: bool) -> Vec<Instruction> {
+/// A filter for TCP over these ports, or over all where there are none. Of loopback's packets the
+/// outgoing copies are dropped.
+pub(super) fn tcp_over(ports: &[u16], loopback: Loopback) -> Vec<Instruction> {
     let ports = if ports.len() > PORTS_MAX { &[] } else { ports };
     let accept = if ports.is_empty() { To::Pass } else { To::Next };
     let mut p = Program::default();
-    if once {
+    if let Loopback::Among(index) = loopback {
+        p.load(LOAD_WORD, INTERFACE_INDEX);
+        p.jump(IF_EQUAL, index, To::Next, To::Label(ONCE));
+    }
+    if loopback != Loopback::Absent {
         p.load(LOAD_WORD, PACKET_TYPE);
         p.jump(IF_EQUAL, PACKET_OUTGOING, To::Drop, To::Next);
     }
+    p.label(ONCE);
     p.load(LOAD_BYTE, 0);
     p.load(SHIFT_RIGHT, 4);
     p.jump(IF_EQUAL, 4, To::Next, To::Label(V6));
@@ -129,12 +148,17 @@ mod tests {
 
     /// What the kernel would do, for the instructions that are used here.
     fn passes(program: &[Instruction], packet: &[u8], outgoing: bool) -> bool {
+        passes_at(program, packet, outgoing, 1)
+    }
+
+    fn passes_at(program: &[Instruction], packet: &[u8], outgoing: bool, index: u32) -> bool {
         let (mut at, mut a, mut x) = (0, 0u32, 0usize);
         loop {
             let (code, if_true, if_false, k) = program[at];
             let half = |i: usize| u32::from(u16::from_be_bytes([packet[i], packet[i + 1]]));
             let mut jump = 0;
             match code {
+                LOAD_WORD if k == INTERFACE_INDEX => a = index,
                 LOAD_WORD => a = if outgoing { PACKET_OUTGOING } else { 0 },
                 LOAD_BYTE => a = packet[k as usize].into(),
                 LOAD_HALF => a = half(k as usize),
@@ -166,7 +190,7 @@ mod tests {
     #[test]
     fn only_tcp_over_the_ports_passes() {
         for ports in [vec![92], (60..=99).collect()] {
-            let program = tcp_over(&ports, true);
+            let program = tcp_over(&ports, Loopback::Alone);
             for (packet, expected) in [
                 (v4(6, 0, 92, 1), true),
                 (v4(6, 0, 1, 92), true),
@@ -187,9 +211,19 @@ mod tests {
     }
 
     #[test]
+    fn among_all_interfaces_only_loopback_is_seen_once() {
+        let program = tcp_over(&[92], Loopback::Among(7));
+        for (outgoing, index, expected) in
+            [(true, 7, false), (false, 7, true), (true, 2, true), (false, 2, true)]
+        {
+            assert_eq!(passes_at(&program, &v4(6, 0, 92, 1), outgoing, index), expected);
+        }
+    }
+
+    #[test]
     fn without_ports_all_tcp_passes() {
         for ports in [vec![], (0..100).collect()] {
-            let program = tcp_over(&ports, false);
+            let program = tcp_over(&ports, Loopback::Absent);
             assert!(passes(&program, &v4(6, 0, 1, 2), true));
             assert!(passes(&program, &v6(6, 1, 2), false));
             assert!(!passes(&program, &v4(17, 0, 1, 2), false));

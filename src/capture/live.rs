@@ -9,7 +9,7 @@
 #![allow(unsafe_code)] // A packet socket's ring has no safe interface: options, map and layout.
 
 use std::ffi::CString;
-use std::io::{self, Write};
+use std::io;
 use std::mem::{offset_of, size_of};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -18,7 +18,8 @@ use capture_file::LinkType;
 use capture_file::write::{self, PacketBlock};
 use libc::{c_int, c_void};
 
-use super::filter;
+use super::filter::{self, Loopback};
+use super::recorder::{CaptureFiles, Recorded};
 
 /// What the packets of a [`LiveCapture`] begin with.
 pub const LIVE_LINK_TYPE: LinkType = LinkType::RAW;
@@ -124,11 +125,12 @@ impl LiveCapture {
             Some(name) => interface_index(name)?,
             None => 0,
         };
-        // With every interface captured, loopback's packets come twice as well; each other
-        // interface's outgoing packets are their only copy, so there they are told apart later
-        // by the reassembly, which takes the first.
-        let once = index != 0 && interface_index("lo").is_ok_and(|lo| lo == index);
-        attach_filter(&socket, &filter::tcp_over(&options.ports, once))?;
+        let loopback = match interface_index("lo") {
+            Ok(lo) if lo == index => Loopback::Alone,
+            Ok(lo) if index == 0 => Loopback::Among(lo.unsigned_abs()),
+            _ => Loopback::Absent,
+        };
+        attach_filter(&socket, &filter::tcp_over(&options.ports, loopback))?;
         set(&socket, libc::PACKET_VERSION, &TPACKET_V3, "choosing TPACKET_V3")?;
         let blocks = options.ring_bytes.div_ceil(BLOCK_BYTES).max(2);
         let request = libc::tpacket_req3 {
@@ -200,42 +202,50 @@ impl LiveCapture {
         Ok(self.counts)
     }
 
-    /// Writes what passes into a pcapng file until `goes_on` says no; it is asked after each
-    /// handful of packets and every `wait_ms`.
+    /// Writes what passes into pcapng files until `goes_on` says no; it is told what was received
+    /// and dropped, after each handful of packets and every `wait_ms`.
     ///
     /// # Errors
     /// Where waiting or writing fails.
     pub fn record(
         &mut self,
-        file: &mut impl Write,
-        interface_name: &str,
+        files: &mut CaptureFiles,
         wait_ms: u32,
-        mut goes_on: impl FnMut() -> bool,
+        mut goes_on: impl FnMut(LiveCounts, Recorded) -> bool,
     ) -> io::Result<LiveCounts> {
-        let mut blocks = Vec::new();
-        write::section_header(&mut blocks, concat!("fencepost ", env!("CARGO_PKG_VERSION")));
-        write::interface(&mut blocks, LIVE_LINK_TYPE, interface_name);
-        loop {
-            file.write_all(&blocks)?;
-            if !goes_on() {
-                return self.counts();
-            }
-            blocks.clear();
+        let mut blocks = Vec::with_capacity(2 * WRITE_BYTES);
+        let mut last_time_ns = 0;
+        while goes_on(self.counts()?, files.recorded()) {
+            let mut failed = Ok(());
             self.next_packets(wait_ms, |packet| {
-                write::packet(
-                    &mut blocks,
-                    &PacketBlock {
-                        interface: 0,
-                        time_ns: packet.time_ns,
-                        headers: packet.data,
-                        payload: &[],
-                        comments: &[],
-                    },
-                );
+                let LivePacket { time_ns, data, wire_bytes } = packet;
+                last_time_ns = time_ns;
+                let block = PacketBlock {
+                    interface: 0,
+                    time_ns,
+                    headers: data,
+                    payload: &[],
+                    comments: &[],
+                };
+                write::cut_packet(&mut blocks, &block, wire_bytes);
+                files.count_packet();
+                if blocks.len() >= WRITE_BYTES && failed.is_ok() {
+                    failed = files.write(&blocks);
+                    blocks.clear();
+                }
             })?;
+            failed.and_then(|()| files.write(&blocks))?;
+            blocks.clear();
         }
+        let counts = self.counts()?;
+        write::statistics(&mut blocks, 0, last_time_ns, counts.received, counts.dropped);
+        files.write(&blocks)?;
+        Ok(counts)
     }
 }
+
+/// Bytes that are written at a time.
+const WRITE_BYTES: usize = 1024 * 1024;
 
 const TPACKET_V3: c_int = 2;
 

@@ -23,4 +23,4 @@ mod stream;
 pub use assembler::{Assembler, AssemblerOptions, PacketCounts};
 pub use files::{CaptureSummary, FileSummary, read_captures};
 pub use live::{LiveCapture, LiveCounts, LiveError, LiveOptions, LivePacket};
-pub use recorder::PcapngTap;
+pub use recorder::{CaptureFiles, PcapngTap, Recorded};

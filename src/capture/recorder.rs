@@ -48,6 +48,78 @@ pub struct Recorded {
     pub files: u32,
 }
 
+/// Files of one capture, each of which begins with the same blocks.
+pub struct CaptureFiles {
+    open: OpenFile,
+    file: Box<dyn Write + Send>,
+    head: Vec<u8>,
+    file_bytes: u64,
+    file_bytes_max: u64,
+    recorded: Recorded,
+}
+
+impl CaptureFiles {
+    /// Opens the first file and writes its head: a section with one interface.
+    ///
+    /// # Errors
+    /// Where it cannot be opened or written.
+    pub fn new(
+        mut open: OpenFile,
+        file_bytes_max: u64,
+        link_type: LinkType,
+        interface_name: &str,
+    ) -> io::Result<Self> {
+        let mut head = Vec::new();
+        write::section_header(&mut head, concat!("fencepost ", env!("CARGO_PKG_VERSION")));
+        write::interface(&mut head, link_type, interface_name);
+        let file = open(0)?;
+        let recorded = Recorded { files: 1, ..Recorded::default() };
+        let mut files = Self { open, file, head, file_bytes: 0, file_bytes_max, recorded };
+        files.write_head()?;
+        Ok(files)
+    }
+
+    /// Appends whole blocks; to the next file where this one is full.
+    ///
+    /// # Errors
+    /// Where a file cannot be opened or written.
+    pub fn write(&mut self, blocks: &[u8]) -> io::Result<()> {
+        if blocks.is_empty() {
+            return Ok(());
+        }
+        if self.file_bytes > self.file_bytes_max {
+            self.file.flush()?;
+            self.file = (self.open)(self.recorded.files)?;
+            self.recorded.files += 1;
+            self.file_bytes = 0;
+            self.write_head()?;
+        }
+        self.file.write_all(blocks)?;
+        self.file.flush()?;
+        self.file_bytes += blocks.len() as u64;
+        self.recorded.bytes += blocks.len() as u64;
+        Ok(())
+    }
+
+    fn write_head(&mut self) -> io::Result<()> {
+        self.file.write_all(&self.head)?;
+        self.file.flush()?;
+        self.recorded.bytes += self.head.len() as u64;
+        Ok(())
+    }
+
+    /// One packet more is among the blocks.
+    pub fn count_packet(&mut self) {
+        self.recorded.packets += 1;
+    }
+
+    /// What there is so far.
+    #[must_use]
+    pub fn recorded(&self) -> Recorded {
+        self.recorded
+    }
+}
+
 impl PcapngTap {
     /// Opens the first file and writes its head. A file that has more than `file_bytes_max` bytes
     /// is followed by the next.

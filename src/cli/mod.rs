@@ -12,6 +12,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand, ValueEnum};
 
 mod broker;
+mod capture;
 mod check;
 mod dissect;
 mod query;
@@ -82,6 +83,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Questions about a history: operations, what is around an offset, a key's order, any anomaly.
     Query(query::QueryArguments),
+    /// Packets from an interface into a pcapng file, until Ctrl-C.
+    Capture(capture::CaptureArguments),
     /// A capture as JSON lines, one exchange a line.
     Dissect(dissect::DissectArguments),
     /// Start a broker and leave it running for others until Ctrl-C.
@@ -136,6 +139,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Test(arguments) => test::test(&arguments, manner),
         Command::Check(arguments) => check::check(&arguments, manner),
         Command::Query(arguments) => query::query(&arguments, manner),
+        Command::Capture(arguments) => capture::capture(&arguments, manner),
         Command::Dissect(arguments) => dissect::dissect(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };

@@ -5,12 +5,14 @@
 //! * [`record`]: the run folder, written as things happen.
 //! * [`story`]: the whole run in one function.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
+//! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`clock`]: the machine's clock, made a value.
 //!
 //! Never: contains protocol or checking logic.
 
 pub mod clock;
 pub mod judge;
+pub mod listen;
 mod packets;
 pub mod plan;
 pub mod properties;

@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::clock;
+use super::listen::numbered;
 use super::plan::Plan;
 use crate::capture::PcapngTap;
-use crate::capture::recorder::OpenFile;
 use crate::history::Recorder;
 use crate::history::tap::{NoTap, Tap};
 use crate::world::Clock;
@@ -57,7 +57,7 @@ impl RunRecord {
             "off" => None,
             _ => {
                 let wire = folder.join("wire.pcapng");
-                let tap = PcapngTap::new(numbered(wire.clone()), plan.capture.bytes_max);
+                let tap = PcapngTap::new(numbered(wire.clone(), None), plan.capture.bytes_max);
                 Some(Arc::new(tap.map_err(at(&wire))?))
             }
         };
@@ -164,15 +164,4 @@ fn fresh_folder(parent: &Path, mut unix_ns: u64) -> Result<PathBuf, RecordError>
             Err(error) => return Err(at(&folder)(error)),
         }
     }
-}
-
-/// Opens `wire.pcapng`, then `wire.1.pcapng`, … as a capture rotates.
-fn numbered(first: PathBuf) -> OpenFile {
-    Box::new(move |number| {
-        let file = match number {
-            0 => File::create(&first)?,
-            n => File::create(first.with_extension(format!("{n}.pcapng")))?,
-        };
-        Ok(Box::new(file))
-    })
 }

@@ -27,6 +27,8 @@ const NAMES_MAX: usize = 4_096;
 const SECRETS_BYTES_MAX: usize = 16 * 1024 * 1024;
 const COMMENTS_MAX: usize = 1_000;
 const TEXT_BYTES_MAX: usize = 256;
+/// Interfaces of one section whose drops are counted.
+const DROPPED_MAX: usize = 64;
 
 /// Whether the bytes begin a section.
 pub(crate) fn is_section_header(bytes: &[u8]) -> bool {
@@ -51,6 +53,8 @@ pub struct Notes {
     pub secrets: Vec<(u32, Vec<u8>)>,
     /// Comments on sections and interfaces.
     pub comments: Vec<String>,
+    /// Packets that passed and were not captured, as far as the capturing program says.
+    pub dropped: u64,
 }
 
 #[derive(Debug, Clone)]
@@ -104,6 +108,8 @@ pub(crate) struct Section {
     interfaces: Vec<Interface>,
     last_time_ns: u64,
     notes: Notes,
+    /// Packets dropped so far, by interface: programs repeat their counts as they grow.
+    dropped: Vec<(u32, u64)>,
     secrets_bytes: usize,
     damage: Option<&'static str>,
 }
@@ -164,6 +170,7 @@ impl Section {
     fn begin(&mut self, order: Order, body: &[u8], length: usize) -> Next {
         self.order = order;
         self.interfaces.clear();
+        self.dropped.clear();
         self.comments(body.get(16..).unwrap_or_default());
         Next::Other(length)
     }
@@ -248,6 +255,7 @@ impl Section {
             INTERFACE_DESCRIPTION => self.interface(body),
             NAME_RESOLUTION => self.names(body),
             DECRYPTION_SECRETS => self.secrets(body),
+            INTERFACE_STATISTICS => self.statistics(body),
             _ => {}
         }
     }
@@ -311,6 +319,33 @@ impl Section {
             Some(_) => self.damage = Some("more secrets than are kept"),
             None => self.damage = Some("secrets longer than their block"),
         }
+    }
+
+    /// Packets that the interface or the system dropped; the counts of one interface only grow.
+    fn statistics(&mut self, body: &[u8]) {
+        let interface = self.order.u32_at(body, 0);
+        let mut dropped = 0;
+        let options = body.get(12..).unwrap_or_default();
+        for (code, value) in (Options { bytes: options, order: self.order }) {
+            if let (5 | 7, Some(bytes)) = (code, value.first_chunk::<8>()) {
+                let count = match self.order {
+                    Order::Little => u64::from_le_bytes(*bytes),
+                    Order::Big => u64::from_be_bytes(*bytes),
+                };
+                dropped = count.saturating_add(dropped);
+            }
+        }
+        let room = self.dropped.len() < DROPPED_MAX;
+        let before = match self.dropped.iter_mut().find(|(known, _)| *known == interface) {
+            Some((_, count)) => std::mem::replace(count, dropped.max(*count)),
+            None if room => {
+                self.dropped.push((interface, dropped));
+                0
+            }
+            None => return,
+        };
+        let more = dropped.saturating_sub(before);
+        self.notes.dropped = self.notes.dropped.saturating_add(more);
     }
 
     fn comments(&mut self, options: &[u8]) {

@@ -9,6 +9,7 @@ use crate::LinkType;
 
 const SECTION_HEADER: u32 = 0x0a0d_0d0a;
 const INTERFACE_DESCRIPTION: u32 = 1;
+const INTERFACE_STATISTICS: u32 = 5;
 const ENHANCED_PACKET: u32 = 6;
 const DECRYPTION_SECRETS: u32 = 0x0a;
 
@@ -17,6 +18,8 @@ const OPT_COMMENT: u16 = 1;
 const SHB_USER_APPLICATION: u16 = 4;
 const IF_NAME: u16 = 2;
 const IF_TSRESOL: u16 = 9;
+const ISB_IFRECV: u16 = 4;
+const ISB_IFDROP: u16 = 5;
 
 /// Secrets in the form of an `SSLKEYLOGFILE`, as a block of secrets names them.
 pub const SECRETS_TLS_KEY_LOG: u32 = 0x544c_534b;
@@ -60,16 +63,21 @@ pub struct PacketBlock<'a> {
     pub comments: &'a [String],
 }
 
-/// Appends one packet.
+/// Appends one packet that is here in whole.
 pub fn packet(out: &mut Vec<u8>, packet: &PacketBlock<'_>) {
-    // A synthesised packet never has 4 GiB.
+    cut_packet(out, packet, 0);
+}
+
+/// Appends one packet that had so many bytes on the wire; fewer than are here means as many.
+pub fn cut_packet(out: &mut Vec<u8>, packet: &PacketBlock<'_>, wire_bytes: u32) {
+    // A packet never has 4 GiB.
     let length = (packet.headers.len() + packet.payload.len()) as u32;
     block(out, ENHANCED_PACKET, |out| {
         out.extend_from_slice(&packet.interface.to_le_bytes());
         out.extend_from_slice(&((packet.time_ns >> 32) as u32).to_le_bytes());
         out.extend_from_slice(&(packet.time_ns as u32).to_le_bytes());
         out.extend_from_slice(&length.to_le_bytes());
-        out.extend_from_slice(&length.to_le_bytes());
+        out.extend_from_slice(&wire_bytes.max(length).to_le_bytes());
         out.extend_from_slice(packet.headers);
         out.extend_from_slice(packet.payload);
         pad(out, length as usize);
@@ -77,6 +85,18 @@ pub fn packet(out: &mut Vec<u8>, packet: &PacketBlock<'_>) {
             packet.comments.iter().for_each(|c| text_option(out, OPT_COMMENT, c));
             option(out, OPT_END, &[]);
         }
+    });
+}
+
+/// Says how many packets an interface received, and how many of them are missing.
+pub fn statistics(out: &mut Vec<u8>, interface: u32, time_ns: u64, received: u64, dropped: u64) {
+    block(out, INTERFACE_STATISTICS, |out| {
+        out.extend_from_slice(&interface.to_le_bytes());
+        out.extend_from_slice(&((time_ns >> 32) as u32).to_le_bytes());
+        out.extend_from_slice(&(time_ns as u32).to_le_bytes());
+        option(out, ISB_IFRECV, &received.to_le_bytes());
+        option(out, ISB_IFDROP, &dropped.to_le_bytes());
+        option(out, OPT_END, &[]);
     });
 }
 
