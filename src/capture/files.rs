@@ -28,6 +28,8 @@ pub struct FileSummary {
     pub damages: Vec<Damage>,
     /// How many more are.
     pub damages_more: u64,
+    /// Packets that are missing, as the program that captured says.
+    pub dropped: u64,
 }
 
 /// Reads files that are opened already, merged by the time of their packets; each may still be
@@ -62,6 +64,7 @@ pub fn read_captures<R: Read, S: ExchangeSink>(
             bytes: reader.byte_offset(),
             damages: reader.damages().to_vec(),
             damages_more: reader.damages_more(),
+            dropped: reader.notes().map_or(0, |notes| notes.dropped),
         })
         .collect();
     Ok((sink, CaptureSummary { packets, files }))

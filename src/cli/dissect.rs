@@ -217,7 +217,7 @@ impl Sources {
         let failures = self.failures.borrow();
         for ((name, file), failure) in self.names.iter().zip(&summary.files).zip(failures.iter()) {
             let name = name.display();
-            let FileSummary { packets, bytes, damages, damages_more } = file;
+            let FileSummary { packets, bytes, damages, damages_more, dropped } = file;
             let damaged = failure.is_some() || !damages.is_empty();
             let read_as_far = if *packets == 0 && damaged {
                 exit = Exit::Failed;
@@ -232,6 +232,9 @@ impl Sources {
             let shown = if manner.verbose { damages.len() } else { 1 };
             for damage in damages.iter().take(shown) {
                 say(&format!("{read_as_far}{name}: {damage}"));
+            }
+            if *dropped > 0 {
+                say(&format!("{name}: {} packets passed and were not captured", grouped(*dropped)));
             }
             let more = damages.len().saturating_sub(shown) as u64 + damages_more;
             if more > 0 {

@@ -161,7 +161,8 @@ pub(crate) struct TestArguments {
     /// Cases shown of each anomaly; 0 is all.
     #[arg(long, value_name = "N")]
     anomalies_max: Option<usize>,
-    /// What is recorded of the wire: own, off.
+    /// What is recorded of the wire: own, off; tcpdump runs beside our own and is judged in its
+    /// place.
     #[arg(long, value_name = "HOW")]
     capture: Option<String>,
     /// Bytes of one capture file before the next begins.
@@ -193,7 +194,7 @@ impl TestArguments {
         }
         set(&mut plan.capture.mode, self.capture.clone());
         set(&mut plan.capture.bytes_max, self.capture_bytes_max);
-        one_of("--capture", &plan.capture.mode, &["own", "off"])?;
+        one_of("--capture", &plan.capture.mode, &["own", "tcpdump", "off"])?;
         Ok(plan)
     }
 

@@ -249,24 +249,41 @@ fn is_list_append(history: &History) -> bool {
     matches!(first, Some(MopRef::Append { .. } | MopRef::Read { .. }))
 }
 
-/// Judges a run that just ended, from its files, and writes the results beside them.
+/// Judges a run that just ended, from its files, and writes the results beside them. `dropped` is
+/// how many packets tcpdump says it missed.
 ///
 /// # Errors
 /// Where its files cannot be read back or the results not be written.
-pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdict, JudgeError> {
+pub fn judge_run(
+    plan: &Plan,
+    record: &RunRecord,
+    facts: &Facts,
+    dropped: u64,
+) -> Result<Verdict, JudgeError> {
     let clock = super::clock::real();
     let file = record.history_file();
     let recorded = read(&file, Format::Jsonl)?;
     let read_ns = clock.now_ns();
     let expectation = expectation_of(plan);
     let mut verdict = checker::check(&recorded.history, &expectation);
-    let mut captures = Vec::new();
-    for path in packets::of_folder(record.folder()) {
-        let source = Source::open(&path).map_err(|source| JudgeError::Read { path, source })?;
-        captures.push(source);
-    }
-    if let Some(packets) = read_packets(captures, &expectation, false)? {
+    let judged = packets::of_folder(record.folder());
+    let own = packets::own_of_folder(record.folder());
+    let beside = if judged == own { Vec::new() } else { sources(&own)? };
+    let beside = read_packets(beside, &expectation, false)?;
+    if let Some(packets) = read_packets(sources(&judged)?, &expectation, false)? {
+        if let Some(own) = beside {
+            let said = match packets.difference(&own) {
+                None => "tcpdump's capture and our own show the same".into(),
+                Some(difference) => {
+                    format!("tcpdump's capture and our own differ: {difference}")
+                }
+            };
+            verdict.observations.push(said);
+        }
         packets.add_to(&mut verdict, &expectation);
+    }
+    if dropped > 0 {
+        verdict.observations.push(format!("tcpdump missed {dropped} packets"));
     }
     let checked_ns = clock.now_ns();
     finish(&mut verdict, &file, &recorded);
@@ -287,6 +304,13 @@ pub fn judge_run(plan: &Plan, record: &RunRecord, facts: &Facts) -> Result<Verdi
         record.write(&format!("anomalies/{name}"), text.as_bytes())?;
     }
     Ok(verdict)
+}
+
+fn sources(paths: &[PathBuf]) -> Result<Vec<Source>, JudgeError> {
+    let open = |path: &PathBuf| {
+        Source::open(path).map_err(|source| JudgeError::Read { path: path.clone(), source })
+    };
+    paths.iter().map(open).collect()
 }
 
 fn read_plan(path: &Path) -> Result<Plan, JudgeError> {

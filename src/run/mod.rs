@@ -6,6 +6,7 @@
 //! * [`story`]: the whole run in one function.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
+//! * [`tcpdump`]: real tcpdump beside a run.
 //! * [`clock`]: the machine's clock, made a value.
 //!
 //! Never: contains protocol or checking logic.
@@ -18,6 +19,7 @@ pub mod plan;
 pub mod properties;
 pub mod record;
 pub mod story;
+pub mod tcpdump;
 
 pub use plan::Plan;
 pub use record::RunRecord;

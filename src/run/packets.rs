@@ -16,6 +16,9 @@ use crate::history::rebuild::Rebuild;
 use crate::history::wire::{ConnectionFacts, ConnectionSummary, StreamTrouble};
 use crate::history::{Connection, History};
 
+use super::listen::numbered_file;
+use super::tcpdump;
+
 /// Bytes that are looked at to tell what a file is.
 const PEEKED_BYTES: usize = 1 << 16;
 /// How captures begin: pcap of micro- and nanoseconds in both byte orders, pcapng, zstd (which no
@@ -69,11 +72,17 @@ fn is_named_capture(path: &Path) -> bool {
     NAMES.iter().any(|end| plain.ends_with(end))
 }
 
-/// The capture of a run folder: `wire.pcapng`, then `wire.1.pcapng` and so on.
+/// The capture that a run folder is judged by: tcpdump's where it was asked for, else our own.
 pub(super) fn of_folder(folder: &Path) -> Vec<PathBuf> {
+    let tcpdump = folder.join(tcpdump::FILE);
+    if tcpdump.is_file() { vec![tcpdump] } else { own_of_folder(folder) }
+}
+
+/// Our own capture: `wire.pcapng`, then `wire.1.pcapng` and so on.
+pub(super) fn own_of_folder(folder: &Path) -> Vec<PathBuf> {
     let first = folder.join("wire.pcapng");
-    let rotated = (1..).map(|number: u32| first.with_extension(format!("{number}.pcapng")));
-    std::iter::once(first.clone()).chain(rotated).take_while(|path| path.is_file()).collect()
+    let files = (0..).map(|number| numbered_file(&first, number));
+    files.take_while(|path| path.is_file()).collect()
 }
 
 /// What was found in captures.
@@ -159,6 +168,20 @@ impl Packets {
         unreadable.find_map(|(path, file)| Some((&**path, file.damages.first()?.to_string())))
     }
 
+    /// How what was found differs from what another capture of the same run shows, if it does.
+    pub(super) fn difference(&self, other: &Self) -> Option<String> {
+        let found = |packets: &Self| -> Vec<String> {
+            let counts = packets.found.anomalies.iter();
+            counts.map(|(name, found)| format!("{name} {}", found.count)).collect()
+        };
+        let exchanges = [self, other].map(|packets| packets.found.stats.exchanges);
+        let [these, those] = [found(self), found(other)].map(|found| found.join(", "));
+        (exchanges[0] != exchanges[1] || these != those).then(|| {
+            let [n, m] = exchanges;
+            format!("{n} exchanges [{these}] against {m} exchanges [{those}]")
+        })
+    }
+
     /// Adds to a verdict what was found.
     pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
         let Self { mut found, left_out, tls_connections, summary, paths, .. } = self;
@@ -168,6 +191,11 @@ impl Packets {
         for (path, file) in paths.iter().zip(&summary.files) {
             for damage in &file.damages {
                 let text = format!("{}: {damage}", path.display());
+                verdict.observations.push(text);
+            }
+            if file.dropped > 0 {
+                let (path, dropped) = (path.display(), file.dropped);
+                let text = format!("{path}: {dropped} packets passed and were not captured");
                 verdict.observations.push(text);
             }
             if let (Some(damage), None) = (file.damages.first(), &verdict.file) {

@@ -135,7 +135,7 @@ pub struct CheckPlan {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct CapturePlan {
-    /// `own` or `off`.
+    /// `own`, `tcpdump` (beside our own, and judged in its place) or `off`.
     pub mode: String,
     /// Bytes of one capture file before the next begins.
     pub bytes_max: u64,

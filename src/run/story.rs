@@ -10,6 +10,7 @@ use super::judge::{self, JudgeError};
 use super::plan::Plan;
 use super::properties::BadProperty;
 use super::record::{RecordError, RunRecord};
+use super::tcpdump::{Tcpdump, TcpdumpError};
 use crate::broker::{self, BrokerError, Facts};
 use crate::checker::Verdict;
 use crate::client::fetch::IsolationLevel;
@@ -34,6 +35,9 @@ pub enum RunError {
     /// A file could not be written.
     #[error(transparent)]
     Record(#[from] RecordError),
+    /// tcpdump was asked for and does not do it.
+    #[error(transparent)]
+    Tcpdump(#[from] TcpdumpError),
     /// What was recorded could not be read back.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -104,6 +108,10 @@ async fn against(
         _ = stop.wait_for(|stop| *stop > Stop::Nothing) => return Err(RunError::Interrupted),
     };
     watch.phase(&facts.to_string());
+    let tcpdump = match plan.capture.mode.as_str() {
+        "tcpdump" => Some(Tcpdump::start(&brokers.nodes(), record.folder()).await?),
+        _ => None,
+    };
     let cluster = pipeline::Cluster::connect(cluster_config(plan, clock, record, brokers)).await?;
     let drive = Drive::new(
         queue_options(plan, clock)?,
@@ -122,8 +130,12 @@ async fn against(
     with_progress(watch, "final polls", limits.1, &drive, workload::read_back(&drive)).await;
     drop(drive);
     record.settle()?;
+    let dropped = match tcpdump {
+        Some(tcpdump) => tcpdump.finish().await?,
+        None => 0,
+    };
     watch.phase("checking");
-    let verdict = judge::judge_run(plan, record, &facts)?;
+    let verdict = judge::judge_run(plan, record, &facts, dropped)?;
     Ok((verdict, facts))
 }
 
