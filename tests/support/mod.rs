@@ -19,7 +19,7 @@ use fencepost::client::transport::{Opened, Opening};
 use fencepost::client::{Conduct, Connector};
 use fencepost::history::Recorder;
 use fencepost::history::read::{Format, read_history};
-use fencepost::history::tap::NoTap;
+use fencepost::history::tap::{NoTap, Tap};
 use fencepost::pipeline::{AutoOffsetReset, Cluster, ClusterConfig, GroupProtocol, RetryPolicy};
 use fencepost::run::clock;
 use fencepost::workload::{self, Drive, QueueOptions, Stop, SubVia};
@@ -199,6 +199,11 @@ fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
 
 /// One run: its history as it was written.
 pub(crate) fn history(world: &World, seed: u64) -> Vec<u8> {
+    history_tapped(world, seed, Arc::new(NoTap))
+}
+
+/// The same; what our client says and hears goes to a tap.
+pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -217,7 +222,7 @@ pub(crate) fn history(world: &World, seed: u64) -> Vec<u8> {
         let retry = RetryPolicy::default();
         let cluster = Cluster::connect(ClusterConfig {
             bootstrap: vec!["node-1:9092".into()],
-            conduct: Conduct::new(broker.clone(), Arc::new(NoTap), clock.clone()),
+            conduct: Conduct::new(broker.clone(), tap, clock.clone()),
             retry,
             partitions: 2,
             replication_factor: -1,
