@@ -15,5 +15,6 @@ pub mod pipeline;
 pub mod proxy;
 pub mod report;
 pub mod run;
+pub mod scenario;
 pub mod workload;
 pub mod world;

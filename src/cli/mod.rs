@@ -16,6 +16,7 @@ mod capture;
 mod check;
 mod dissect;
 mod query;
+mod scenario;
 mod test;
 
 /// The exit codes, as Jepsen's.
@@ -87,6 +88,8 @@ enum Command {
     Capture(capture::CaptureArguments),
     /// A capture as JSON lines, one exchange a line.
     Dissect(dissect::DissectArguments),
+    /// Scripted conversations: hold one request, and see what the broker makes of it.
+    Scenario(scenario::ScenarioArguments),
     /// Start a broker and leave it running for others until Ctrl-C.
     Broker(broker::BrokerArguments),
 }
@@ -141,6 +144,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(arguments) => query::query(&arguments, manner),
         Command::Capture(arguments) => capture::capture(&arguments, manner),
         Command::Dissect(arguments) => dissect::dissect(&arguments, manner),
+        Command::Scenario(arguments) => scenario::scenario(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };
     let exit = done.unwrap_or_else(|error| {

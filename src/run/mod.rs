@@ -4,6 +4,7 @@
 //! * [`properties`]: client properties under the names Kafka's users know.
 //! * [`record`]: the run folder, written as things happen.
 //! * [`story`]: the whole run in one function.
+//! * [`conversation`]: one conversation held with a broker, and judged.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`tcpdump`]: real tcpdump beside a run.
@@ -12,6 +13,7 @@
 //! Never: contains protocol or checking logic.
 
 pub mod clock;
+pub mod conversation;
 pub mod judge;
 pub mod listen;
 mod packets;

@@ -1,0 +1,200 @@
+//! Holds a conversation with a broker and judges what was recorded of it.
+//!
+//! Recorded are operations and every byte, in a run folder or in memory; both are judged by the
+//! path every record is judged by, and what does not go on is added to the verdict.
+
+use std::io::{self, Cursor, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use crate::broker::Cluster;
+use crate::capture::PcapngTap;
+use crate::capture::recorder::OpenFile;
+use crate::checker::{self, Case, Expectation, Found, Verdict};
+use crate::client::{Conduct, Tcp};
+use crate::history::read::{Format, ReadError, read_history};
+use crate::history::tap::Tap;
+use crate::history::{History, Recorder};
+use crate::scenario::progress::Stuck;
+use crate::scenario::switchboard::{NoWay, Switchboard};
+use crate::scenario::{Column, Conversation, Ground, Held, Names, Style, ground, hold};
+use crate::world::Clock;
+
+use super::packets::{self, Source};
+
+/// How long an answer may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
+/// Bytes of a capture in memory before the next begins: one is enough.
+const CAPTURE_BYTES_MAX: u64 = 1 << 40;
+
+/// What conversations are held with, and how.
+#[derive(Clone, Copy)]
+pub struct With<'w> {
+    /// The brokers, where faults can be done to them.
+    pub cluster: &'w dyn Cluster,
+    /// The clock.
+    pub clock: &'w Clock,
+    /// Which style is spoken.
+    pub style: Style,
+    /// Which expectations apply.
+    pub column: Column,
+}
+
+/// What a conversation came to, judged.
+pub struct Judged {
+    /// What was said and what came of it.
+    pub held: Held,
+    /// The verdict.
+    pub verdict: Verdict,
+    /// Every byte, as a capture.
+    pub capture: Vec<u8>,
+    /// Its operations, as lines of JSON.
+    pub history: Vec<u8>,
+}
+
+/// Why a conversation could not be held or judged.
+#[derive(Debug, thiserror::Error)]
+pub enum ConversationError {
+    /// The brokers were not reached.
+    #[error(transparent)]
+    NoWay(#[from] NoWay),
+    /// Its record could not be read back.
+    #[error("cannot read what was recorded")]
+    Record(#[from] io::Error),
+    /// Its history could not be read back.
+    #[error("cannot read what was recorded")]
+    History(#[from] ReadError),
+}
+
+impl With<'_> {
+    /// How connections behave that are recorded by a tap.
+    #[must_use]
+    pub fn conduct(&self, tap: Arc<dyn Tap>) -> Conduct {
+        let conduct = Conduct::new(Arc::new(Tcp::default()), tap, self.clock.clone());
+        conduct.with_request_timeout(REQUEST_TIMEOUT)
+    }
+
+    /// A switchboard whose connections nobody records, for what must be arranged.
+    #[must_use]
+    pub fn unrecorded(&self) -> Switchboard {
+        let conduct = self.conduct(Arc::new(crate::history::tap::NoTap));
+        Switchboard::new(conduct, self.bootstrap())
+    }
+
+    fn bootstrap(&self) -> Vec<String> {
+        self.cluster.nodes().iter().map(ToString::to_string).collect()
+    }
+
+    /// Holds a conversation whose topics are there already, and judges it.
+    ///
+    /// # Errors
+    /// Where what was recorded cannot be read back.
+    pub async fn hold(
+        &self,
+        conversation: &Conversation,
+        names: Names,
+    ) -> Result<Judged, ConversationError> {
+        let (capture, history) = (Memory::default(), Memory::default());
+        let recorder = Recorder::new(self.clock.clone(), Box::new(history.clone()));
+        let tap = Arc::new(PcapngTap::new(capture.clone().opener(), CAPTURE_BYTES_MAX)?);
+        let conduct = self.conduct(tap.clone());
+        let ground = Ground {
+            bootstrap: self.bootstrap(),
+            conduct: conduct.clone(),
+            recorder: &recorder,
+            cluster: Some(self.cluster),
+            names,
+            style: self.style,
+            column: self.column,
+        };
+        let board = Switchboard::new(conduct, ground.bootstrap.clone());
+        let held = hold(conversation, &ground, board).await;
+        // Dropped connections are closed by their tasks, which must have run.
+        tokio::task::yield_now().await;
+        recorder.finish()?;
+        tap.finish()?;
+        let (capture, history) = (capture.take(), history.take());
+        let verdict = judge(&held, &capture, &history)?;
+        Ok(Judged { held, verdict, capture, history })
+    }
+
+    /// Makes the topics of a conversation, holds it and judges it.
+    ///
+    /// # Errors
+    /// Where the brokers are not reached, or the record cannot be read back.
+    pub async fn prepare_and_hold(
+        &self,
+        conversation: &Conversation,
+        names: Names,
+    ) -> Result<Judged, ConversationError> {
+        let mut board = self.unrecorded();
+        ground::prepare(&mut board, &[(conversation, &names)]).await?;
+        self.hold(conversation, names).await
+    }
+}
+
+/// Judges operations, packets, and what does not go on.
+fn judge(held: &Held, capture: &[u8], history: &[u8]) -> Result<Verdict, ConversationError> {
+    let mut expectation = Expectation::default();
+    // A conversation of few records has no cycles, and readers begin anew each time.
+    expectation.ignore.insert("empty-transaction-graph".into());
+    let read = Cursor::new(history.to_vec());
+    let history = match history.is_empty() {
+        true => History::default(),
+        false => {
+            let one = std::num::NonZeroUsize::MIN;
+            read_history(read, Format::Jsonl, one)?.history
+        }
+    };
+    let mut verdict = checker::check_on(1, &history, &expectation);
+    let source = Source {
+        path: "wire.pcapng".into(),
+        read: Box::new(Cursor::new(capture.to_vec())),
+        is_capture: true,
+    };
+    packets::check(vec![source], &expectation, false)?.add_to(&mut verdict, &expectation);
+    verdict.merge(held.stuck.iter().chain(&held.offsets).map(|stuck| found(stuck, held)));
+    verdict.types.retain(|name| name != "empty-transaction-graph");
+    verdict.anomalies.remove("empty-transaction-graph");
+    if let Some(why) = &held.broken {
+        verdict.observations.push(format!("the conversation could not be held: {why}"));
+    }
+    verdict.observations.extend(held.surprises.iter().cloned());
+    Ok(verdict)
+}
+
+/// What does not go on, as the verdict has it.
+fn found(stuck: &Stuck, held: &Held) -> (String, Found) {
+    let steps = held.lines.iter().filter_map(|line| line.step).max().unwrap_or(0);
+    let case = Case {
+        fields: vec![("steps", steps.into())],
+        explanation: stuck.why.clone(),
+        ..Case::default()
+    };
+    (stuck.name.to_owned(), Found { count: 1, bad: true, cases: vec![case] })
+}
+
+/// Bytes written by one and read by another.
+#[derive(Debug, Clone, Default)]
+struct Memory(Arc<Mutex<Vec<u8>>>);
+
+impl Memory {
+    fn take(&self) -> Vec<u8> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn opener(self) -> OpenFile {
+        Box::new(move |_| Ok(Box::new(self.clone())))
+    }
+}
+
+impl Write for Memory {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

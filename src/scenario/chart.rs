@@ -1,0 +1,96 @@
+//! What was said, as a sequence chart in text: a line a request, with what came of it.
+//!
+//! `──▶` arrived, `──▏` is held back, `▕─▶` arrives only now, `◀╳─` was answered to nobody.
+
+use std::fmt::Write as _;
+
+/// How a request fared at this line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrow {
+    /// It was sent.
+    Sent,
+    /// All but its last byte was.
+    Held,
+    /// Its last byte was.
+    Released,
+    /// It was sent, and its answer got lost.
+    Lost,
+    /// Something else happened.
+    Note,
+}
+
+impl Arrow {
+    fn drawn(self) -> &'static str {
+        match self {
+            Self::Sent => "──▶",
+            Self::Held => "──▏",
+            Self::Released => "▕─▶",
+            Self::Lost => "◀╳▶",
+            Self::Note => "   ",
+        }
+    }
+}
+
+/// One line of the chart.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Line {
+    /// When, in nanoseconds since the conversation began.
+    pub at_ns: u64,
+    /// The step it is of, from 1.
+    pub step: Option<usize>,
+    /// Whose it is: the producer, where one is named.
+    pub who: String,
+    /// The connection.
+    pub connection: String,
+    /// The node at its other end; −1 where that is not known.
+    pub node: i32,
+    /// How it fared.
+    #[serde(serialize_with = "arrow_name")]
+    pub arrow: Arrow,
+    /// What was said.
+    pub said: String,
+    /// What came of it.
+    pub came: String,
+}
+
+fn arrow_name<S: serde::Serializer>(arrow: &Arrow, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(match arrow {
+        Arrow::Sent => "sent",
+        Arrow::Held => "held",
+        Arrow::Released => "released",
+        Arrow::Lost => "answer-lost",
+        Arrow::Note => "note",
+    })
+}
+
+/// The chart of a conversation.
+#[must_use]
+pub fn render(lines: &[Line]) -> String {
+    let widest = |of: fn(&Line) -> &str| {
+        lines.iter().map(|line| of(line).chars().count()).max().unwrap_or(0)
+    };
+    let who = widest(|line| &line.who).max(3);
+    let over = widest(|line| &line.connection).max(10);
+    let said = widest(|line| if line.arrow == Arrow::Note { "" } else { &line.said });
+    let mut out = String::new();
+    writeln!(out, "      ms  step  {:who$}  {:over$}     node  request", "who", "connection")
+        .expect("a String takes every write");
+    for line in lines {
+        let ms = line.at_ns as f64 / 1e6;
+        let step = line.step.map(|step| step.to_string()).unwrap_or_default();
+        let node = if line.node < 0 { String::new() } else { line.node.to_string() };
+        let text = match line.arrow {
+            Arrow::Note => format!("{} {}", line.said, line.came),
+            _ => format!("{:said$}  {}", line.said, line.came),
+        };
+        let row = format!(
+            "{ms:8.1}  {step:>4}  {:who$}  {:over$}  {} {node:>3}  {text}",
+            line.who,
+            line.connection,
+            line.arrow.drawn()
+        );
+        out.push_str(row.trim_end());
+        out.push('\n');
+    }
+    out
+}
