@@ -2,16 +2,19 @@
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use anyhow::Context;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
-use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use super::{Exit, Manner, OutputFormat, Usage, print};
 use crate::broker::{self, Facts};
 use crate::report::text;
 use crate::run::conversation::{Judged, With};
+use crate::run::sweep::{self, Sweep, Swept};
 use crate::run::{Plan, RunRecord, clock, story};
 use crate::scenario::interpret::style_for;
+use crate::scenario::operations::Meanings;
 use crate::scenario::{Column, Conversation, Names, Style, chart, ground, library};
 
 /// What was typed.
@@ -27,6 +30,8 @@ enum ScenarioCommand {
     List,
     /// Hold scenarios with a broker; exit 1 where it shows the anomaly.
     Run(RunArguments),
+    /// Hold each request of a conversation and let it arrive after each later step.
+    Sweep(SweepArguments),
 }
 
 /// The brokers.
@@ -84,11 +89,31 @@ struct RunArguments {
     brokers: BrokerArguments,
 }
 
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  fencepost scenario sweep one-partition\n  \
+    fencepost scenario sweep one-partition --bootstrap-server 127.0.0.1:9092 --style old\n\n\
+    Prints which request was held and when it arrived, with a letter for each kind of anomaly; the \
+    shortest conversation of each is written as a file that `scenario run` takes.")]
+struct SweepArguments {
+    /// Names of conversations, or files; `all` is every one that comes with the tool.
+    #[arg(required = true, value_name = "NAME|FILE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    brokers: BrokerArguments,
+    /// Orders that are held at a time.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    at_a_time: usize,
+    /// Begin as soon as Metadata names the leaders of new topics, before they have heard of it.
+    #[arg(long)]
+    hasty: bool,
+}
+
 /// Does what was typed.
 pub(crate) fn scenario(arguments: &ScenarioArguments, manner: Manner) -> anyhow::Result<Exit> {
     match &arguments.command {
         ScenarioCommand::List => list(manner),
         ScenarioCommand::Run(arguments) => run(arguments, manner),
+        ScenarioCommand::Sweep(arguments) => sweep(arguments, manner),
     }
 }
 
@@ -169,7 +194,7 @@ impl BrokerArguments {
 
 /// Brokers that run, and where their files are.
 struct Brokers {
-    cluster: Box<dyn broker::Cluster>,
+    cluster: Arc<dyn broker::Cluster>,
     facts: Facts,
     _folder: story::ScratchFolder,
 }
@@ -177,7 +202,8 @@ struct Brokers {
 impl Brokers {
     async fn start(plan: &Plan, clock: &crate::world::Clock) -> anyhow::Result<Self> {
         let folder = story::ScratchFolder::new().context("cannot make a folder")?;
-        let cluster = story::system_under_test(plan, folder.path(), clock)?;
+        let cluster: Arc<dyn broker::Cluster> =
+            Arc::from(story::system_under_test(plan, folder.path(), clock)?);
         let facts = tokio::select! {
             facts = broker::bring_up(&*cluster) => facts,
             () = story::until_told_to_end() => {
@@ -279,6 +305,179 @@ fn exit(judged: &Judged) -> Exit {
     }
 }
 
+fn sweep(arguments: &SweepArguments, manner: Manner) -> anyhow::Result<Exit> {
+    let all: Vec<Conversation> = match arguments.names.iter().any(|name| name == "all") {
+        true => library::sweeps()?,
+        false => arguments.names.iter().map(|name| find(name)).collect::<Result<_, _>>()?,
+    };
+    let nodes = all.iter().map(|conversation| conversation.nodes).max().unwrap_or(1);
+    let plan = arguments.brokers.plan("sweep", nodes)?;
+    let clock = clock::real();
+    runtime()?.block_on(async {
+        let brokers = Brokers::start(&plan, &clock).await?;
+        let work = async {
+            let mut exit = Exit::Valid;
+            for conversation in &all {
+                if sweep_one(arguments, conversation, &brokers, &clock, manner).await?
+                    == Exit::Invalid
+                {
+                    exit = Exit::Invalid;
+                }
+            }
+            anyhow::Ok(exit)
+        };
+        let told = tokio::select! {
+            told = work => told,
+            () = story::until_told_to_end() => Err(anyhow::anyhow!("interrupted")),
+        };
+        let torn_down = broker::tear_down(&*brokers.cluster).await;
+        let exit = told?;
+        torn_down?;
+        Ok(exit)
+    })
+}
+
+/// Sweeps one conversation in each of its styles that the broker serves.
+async fn sweep_one(
+    arguments: &SweepArguments,
+    conversation: &Conversation,
+    brokers: &Brokers,
+    clock: &crate::world::Clock,
+    manner: Manner,
+) -> anyhow::Result<Exit> {
+    let (with, versions) = with(&arguments.brokers, conversation, brokers, clock).await?;
+    let is_tv2 = versions.finalized_feature("transaction.version").unwrap_or(0) >= 2;
+    let served = |style: &Style| *style == Style::Old || is_tv2;
+    let styles = match arguments.brokers.style {
+        Some(_) => vec![with.style],
+        None => conversation.styles.iter().copied().filter(served).collect(),
+    };
+    let mut exit = Exit::Valid;
+    for style in styles {
+        let sweep = Sweep {
+            cluster: brokers.cluster.clone(),
+            clock: clock.clone(),
+            style,
+            column: ground::column(style, &versions),
+            at_a_time: arguments.at_a_time,
+            hasty: arguments.hasty,
+        };
+        let swept = sweep
+            .run(conversation, |done, of, _| {
+                if done.is_multiple_of(50) || done == of {
+                    manner.detail(&format!("{done} of {of} orders"));
+                }
+            })
+            .await?;
+        if swept.rows.iter().any(|row| !row.anomalies.is_empty()) {
+            exit = Exit::Invalid;
+        }
+        keep_sweep(arguments, conversation, &sweep, &swept, &brokers.facts, manner)?;
+    }
+    Ok(exit)
+}
+
+/// Writes a sweep's folder and prints what it came to.
+fn keep_sweep(
+    arguments: &SweepArguments,
+    conversation: &Conversation,
+    sweep: &Sweep,
+    swept: &Swept,
+    facts: &Facts,
+    manner: Manner,
+) -> anyhow::Result<()> {
+    let name = format!("sweep-{}-{}", conversation.name, sweep.style.name());
+    let plan = arguments.brokers.plan(&name, conversation.nodes)?;
+    let record = RunRecord::begin(&plan, &sweep.clock)?;
+    let matrix = sweep::matrix(&swept.rows);
+    let seconds = |ns: u64| ns as f64 / 1e9;
+    let mut reproducers = Vec::new();
+    for found in &swept.reproducers {
+        let folder = format!("reproducers/{}", found.conversation.name);
+        let file = format!("{folder}/{}.toml", found.conversation.name);
+        record.write(&file, found.conversation.to_toml().as_bytes())?;
+        let drawn = chart::render(&found.judged.held.lines);
+        record.write(&format!("{folder}/chart.txt"), drawn.as_bytes())?;
+        record.write(&format!("{folder}/wire.pcapng"), &found.judged.capture)?;
+        record.write(&format!("{folder}/history.jsonl"), &found.judged.history)?;
+        reproducers.push(serde_json::json!({
+            "anomalies": found.anomalies,
+            "file": record.folder().join(&file).display().to_string(),
+            "title": found.conversation.title,
+            "orders": found.orders,
+            "held_again": found.repeated.0,
+            "shown_again": found.repeated.1,
+        }));
+    }
+    for (number, row) in (1..).zip(&swept.rows) {
+        let Some(chart) = &row.chart else { continue };
+        let arrives = row.arrives.as_deref().unwrap_or("never held");
+        let head = format!(
+            "{}\n{}; arrives after: {arrives}\n{}\n\n",
+            row.held,
+            row.mode,
+            row.anomalies.join(" + ")
+        );
+        record.write(&format!("orders/{number}.txt"), (head + chart).as_bytes())?;
+    }
+    let anomalous = swept.rows.iter().filter(|row| !row.anomalies.is_empty()).count();
+    let broken = swept.rows.iter().filter(|row| row.broken.is_some()).count();
+    let results = serde_json::json!({
+        "valid": anomalous == 0,
+        "sweep": conversation.name,
+        "style": sweep.style.name(),
+        "column": sweep.column.name(),
+        "broker": { "software": facts.software, "finalized_features": facts.finalized_features,
+            "transaction_version": facts.transaction_version() },
+        "orders": swept.rows,
+        "reproducers": reproducers,
+        "elapsed_s": seconds(swept.elapsed_ns),
+        "first_found_s": swept.first_found_ns.map(seconds),
+    });
+    record.write("results.json", &serde_json::to_vec_pretty(&results)?)?;
+    record.write("matrix.txt", matrix.as_bytes())?;
+    record.write("scenario.toml", conversation.to_toml().as_bytes())?;
+    record.link_latest();
+    if manner.format == OutputFormat::Json {
+        print(&serde_json::to_string_pretty(&results)?);
+        return Ok(());
+    }
+    print(&format!(
+        "{}: {}\nbroker: {facts}; clients speak the {} style: column {}\n",
+        conversation.name,
+        conversation.title,
+        sweep.style.name(),
+        sweep.column.name()
+    ));
+    print(&matrix);
+    for found in &swept.reproducers {
+        print(&format!(
+            "{}: {}\n  {} orders; held again {} times, shown {} times\n  fencepost scenario run {}\n{}",
+            found.anomalies.join(" + "),
+            found.conversation.title,
+            found.orders,
+            found.repeated.0,
+            found.repeated.1,
+            record
+                .folder()
+                .join(format!("reproducers/{0}/{0}.toml", found.conversation.name))
+                .display(),
+            chart::render(&found.judged.held.lines),
+        ));
+    }
+    let elapsed = seconds(swept.elapsed_ns);
+    print(&record.folder().display().to_string());
+    print(&format!(
+        "{} orders in {elapsed:.1} s ({:.0} a minute), first anomaly after {}; {broken} could not \
+         be held to their end\nvalid: {}   {anomalous} orders with anomalies",
+        swept.rows.len(),
+        swept.rows.len() as f64 / elapsed.max(0.001) * 60.0,
+        swept.first_found_ns.map_or("none".to_owned(), |ns| format!("{:.2} s", seconds(ns))),
+        anomalous == 0,
+    ));
+    Ok(())
+}
+
 /// In which style and column a conversation is held.
 async fn with<'w>(
     arguments: &BrokerArguments,
@@ -323,7 +522,7 @@ fn head(conversation: &Conversation, with: &With<'_>, facts: &Facts) -> String {
 
 /// What the numbers of the verdict stand for.
 fn meaning(judged: &Judged) -> String {
-    let (keys, values) = &judged.held.names;
+    let Meanings { keys, values } = &judged.held.names;
     let mut text = String::from("In the verdict");
     for (number, name) in keys {
         write!(text, " key {number} is {name},").expect("a String takes every write");
@@ -367,8 +566,8 @@ fn results(
         "surprises": judged.held.surprises,
         "broken": judged.held.broken,
         "chart": judged.held.lines,
-        "keys": judged.held.names.0,
-        "values": judged.held.names.1,
+        "keys": judged.held.names.keys,
+        "values": judged.held.names.values,
     });
     results["broker"] = serde_json::json!({
         "software": facts.software,
@@ -377,10 +576,4 @@ fn results(
         "nodes": facts.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     results
-}
-
-/// Says what goes on, where somebody listens.
-#[allow(dead_code, reason = "used by sweeps")]
-fn progress(text: &str) {
-    say(text);
 }

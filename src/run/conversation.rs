@@ -128,7 +128,7 @@ impl With<'_> {
         names: Names,
     ) -> Result<Judged, ConversationError> {
         let mut board = self.unrecorded();
-        ground::prepare(&mut board, &[(conversation, &names)]).await?;
+        ground::prepare(&mut board, &[(conversation, &names)], false).await?;
         self.hold(conversation, names).await
     }
 }
@@ -152,6 +152,9 @@ fn judge(held: &Held, capture: &[u8], history: &[u8]) -> Result<Verdict, Convers
         read: Box::new(Cursor::new(capture.to_vec())),
         is_capture: true,
     };
+    // Which offsets a group may have is decided by what clients meant and were told: on the wire a
+    // late request of one transaction looks like one of the next.
+    expectation.ignore.extend(["P8-offsets-not-atomic", "G3-offset-lost"].map(str::to_owned));
     packets::check(vec![source], &expectation, false)?.add_to(&mut verdict, &expectation);
     verdict.merge(held.stuck.iter().chain(&held.offsets).map(|stuck| found(stuck, held)));
     verdict.types.retain(|name| name != "empty-transaction-graph");

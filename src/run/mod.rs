@@ -5,6 +5,7 @@
 //! * [`record`]: the run folder, written as things happen.
 //! * [`story`]: the whole run in one function.
 //! * [`conversation`]: one conversation held with a broker, and judged.
+//! * [`sweep`]: every order of a conversation's requests.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`tcpdump`]: real tcpdump beside a run.
@@ -21,6 +22,7 @@ pub mod plan;
 pub mod properties;
 pub mod record;
 pub mod story;
+pub mod sweep;
 pub mod tcpdump;
 
 pub use plan::Plan;

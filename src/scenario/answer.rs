@@ -120,7 +120,7 @@ mod tests {
         let topic = Fields::new().with("partition_responses", vec![partition]);
         let came = Came::Answer(Fields::new().with("responses", vec![topic]));
         assert_eq!((came.code(), came.number("base_offset")), (Some(47), Some(3)));
-        assert_eq!(came.brief(), "INVALID_PRODUCER_EPOCH");
+        assert_eq!(came.brief(), "INVALID_PRODUCER_EPOCH (47)");
         let came = Came::Answer(Fields::new().with("error_code", 0).with("producer_epoch", 2));
         assert_eq!(came.brief(), "NONE epoch 2");
         assert_eq!(Came::Nothing(Fate::TimedOut).code(), None);

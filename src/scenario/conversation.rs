@@ -433,10 +433,8 @@ impl Conversation {
                 Act::Again(name) | Act::Await(name) if !named.contains(name) => {
                     return Err(wrong(format!("no earlier step is called {name}")));
                 }
-                Act::Release(name) => {
-                    if held.remove(name).is_none() {
-                        return Err(wrong(format!("no earlier step holds {name}")));
-                    }
+                Act::Release(name) if held.remove(name).is_none() => {
+                    return Err(wrong(format!("no earlier step holds {name}")));
                 }
                 Act::Read(partition) => drop(self.partition(partition).map_err(wrong)?),
                 Act::Wait(until) => drop(super::steps::Until::parse(self, until).map_err(wrong)?),

@@ -1,5 +1,6 @@
 //! What a conversation is held on: a broker, names nobody else has, and where it is recorded.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,6 +11,8 @@ use super::switchboard::{NoWay, Switchboard, Whom};
 use crate::broker::Cluster;
 use crate::client::admin::{NewTopic, create_topics};
 use crate::client::cluster::{Metadata, TopicPartition};
+use crate::client::fetch::IsolationLevel;
+use crate::client::offsets::{At, list_offsets};
 use crate::client::{Conduct, Fate, Versions};
 use crate::history::Recorder;
 use kafka_wire::ApiKey;
@@ -19,6 +22,7 @@ const LED_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 const CREATE_TOPICS: i16 = 5;
 const METADATA: i16 = 12;
+const LIST_OFFSETS: i16 = 5;
 
 /// The names of a run: those of the file with an ending that no other run has.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -82,13 +86,15 @@ pub fn column(style: Style, versions: &Versions) -> Column {
     }
 }
 
-/// Makes the topics of conversations and waits until every partition is led.
+/// Makes the topics of conversations and waits until every partition is led; a hasty one goes on as
+/// soon as Metadata names the leaders, which may not have heard of it themselves.
 ///
 /// # Errors
 /// Where that takes too long, or the broker refuses.
 pub async fn prepare(
     board: &mut Switchboard,
     conversations: &[(&Conversation, &Names)],
+    hasty: bool,
 ) -> Result<(), NoWay> {
     let wanted: Vec<(String, i32)> = conversations
         .iter()
@@ -127,7 +133,8 @@ pub async fn prepare(
                 led.count() == usize::try_from(*count).unwrap_or(0)
             })
         });
-        if led {
+        board.note_leaders(&metadata);
+        if led && (hasty || all_serve(board, &wanted).await?) {
             return Ok(());
         }
         if tokio::time::Instant::now() >= deadline {
@@ -135,6 +142,29 @@ pub async fn prepare(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Whether every leader serves its new partitions: Metadata names leaders that have not yet heard
+/// of it themselves.
+async fn all_serve(board: &mut Switchboard, wanted: &[(String, i32)]) -> Result<bool, NoWay> {
+    let mut by_leader: BTreeMap<String, Vec<TopicPartition>> = BTreeMap::new();
+    for (topic, count) in wanted {
+        for partition in 0..*count {
+            let tp = TopicPartition { topic: topic.as_str().into(), partition };
+            let (_, address) = board.find(&Whom::Leader(tp.clone())).await?;
+            by_leader.entry(address).or_default().push(tp);
+        }
+    }
+    for (address, partitions) in by_leader {
+        let connection = board.connection("questions", &address).await?;
+        let level = IsolationLevel::ReadCommitted;
+        let answers =
+            list_offsets(&connection, LIST_OFFSETS, level, At::Latest, &partitions).await?;
+        if answers.len() < partitions.len() || answers.values().any(Result::is_err) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// What a broker says it speaks.

@@ -20,7 +20,7 @@ use super::answer::Came;
 use super::chart::{Arrow, Line};
 use super::conversation::{Act, Conversation, Expect, Reaction, Step, Style};
 use super::ground::Ground;
-use super::operations::Operations;
+use super::operations::{Meanings, Operations};
 use super::phrase::{self, Phrase, Remedy};
 use super::progress::{self, Stuck};
 use super::read::whole;
@@ -54,7 +54,7 @@ pub struct Held {
     /// Offsets of groups that no committed transaction explains.
     pub offsets: Vec<Stuck>,
     /// What the keys and values of its history stand for.
-    pub names: (Vec<(i64, String)>, Vec<(i64, String)>),
+    pub names: Meanings,
 }
 
 /// Holds a conversation, asks whether everything goes on, and reads everything back.
@@ -69,6 +69,7 @@ pub async fn hold(conversation: &Conversation, ground: &Ground<'_>, board: Switc
         Err(why) => Err(why),
     };
     talk.held.broken = ended.err();
+    talk.held.stuck.append(&mut talk.unanswered);
     talk.held.names = talk.operations.names();
     talk.held
 }
@@ -111,6 +112,7 @@ struct Talk<'c, 'g> {
     hurt: BTreeSet<NodeId>,
     last_hurt: Option<NodeId>,
     began_ns: u64,
+    unanswered: Vec<Stuck>,
     held: Held,
 }
 
@@ -136,6 +138,7 @@ impl<'c, 'g> Talk<'c, 'g> {
             last_hurt: None,
             began_ns: board.conduct.clock.now_ns(),
             board,
+            unanswered: Vec::new(),
             held: Held::default(),
         }
     }
@@ -465,6 +468,13 @@ impl<'c, 'g> Talk<'c, 'g> {
                     format!("step {number}: {what} came to {}, not {expect:?}", came.brief());
                 self.held.surprises.push(text);
             }
+        }
+        if *came == Came::Nothing(Fate::TimedOut) && self.last_hurt.is_none() {
+            let why = format!(
+                "Step {number}: {what} got no answer in time, though its connection is alive and \
+                 nobody hurt the broker."
+            );
+            self.unanswered.push(Stuck { name: progress::UNANSWERED, why });
         }
         let Came::Answer(fields) = came else { return };
         let mut wrong = Vec::new();

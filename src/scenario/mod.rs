@@ -7,6 +7,7 @@
 //! * [`switchboard`]: named connections to whoever leads or coordinates.
 //! * [`interpret`]: holds a conversation with a broker.
 //! * [`operations`]: what its clients meant and were told, as operations of a history.
+//! * [`sweep`]: every request of a conversation, held and let go after each later step.
 //! * [`progress`]: whether transactions end, stable offsets move, a new owner can take over.
 //! * [`chart`]: what was said, as a sequence chart in text.
 //!
@@ -23,6 +24,7 @@ pub mod phrase;
 pub mod progress;
 mod read;
 mod steps;
+pub mod sweep;
 pub mod switchboard;
 pub mod value;
 

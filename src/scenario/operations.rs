@@ -18,6 +18,15 @@ const READERS: i64 = 1000;
 /// Values that no step sent.
 const STRANGE: i64 = 1_000_000;
 
+/// What the numbers of a history stand for.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Meanings {
+    /// Keys and their partitions.
+    pub keys: Vec<(i64, String)>,
+    /// Values and what was sent.
+    pub values: Vec<(i64, String)>,
+}
+
 /// A transaction, or a write outside any.
 #[derive(Debug, Default)]
 struct Meant {
@@ -127,14 +136,14 @@ impl<'r> Operations<'r> {
         *self.values.entry(text.to_owned()).or_insert(next)
     }
 
-    /// What the numbers of the history stand for: keys, then values.
+    /// What the numbers of the history stand for.
     #[must_use]
-    pub fn names(&self) -> (Vec<(i64, String)>, Vec<(i64, String)>) {
+    pub fn names(&self) -> Meanings {
         let keys = (0..).zip(self.keys.iter().cloned()).collect();
         let mut values: Vec<(i64, String)> =
             self.values.iter().map(|(text, number)| (*number, text.clone())).collect();
         values.sort();
-        (keys, values)
+        Meanings { keys, values }
     }
 
     /// A step of a transaction, or a write, is about to be said.

@@ -106,7 +106,8 @@ pub(super) fn check(
     api: &str,
     style: Style,
 ) -> Result<(), String> {
-    let api_key = ApiKey::from_name(api).ok_or_else(|| format!("no API is called {api}"))?;
+    let api_key = ApiKey::from_name(api).filter(|key| key.name() == Some(api));
+    let api_key = api_key.ok_or_else(|| format!("no API is called {api}"))?;
     let phrase = phrase(api);
     let version = step.version.or(phrase.map(|phrase| phrase.version));
     let version = version.ok_or_else(|| format!("{api} needs a version = N"))?.of(style);

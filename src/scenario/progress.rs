@@ -47,6 +47,9 @@ pub const NOT_TAKEN_OVER: &str = "takeover-refused";
 /// The last stable offset waits for a transaction that nobody can end.
 pub const HANGING: &str = "hanging-transaction";
 
+/// A request got no answer, though nobody hurt its broker.
+pub const UNANSWERED: &str = "request-unanswered";
+
 /// What a coordinator says of a transactional id: its state; absent where it knows none.
 pub(super) async fn state(
     board: &mut Switchboard,

@@ -156,6 +156,19 @@ impl Switchboard {
         self.known.clear();
     }
 
+    /// Takes note of who leads the topics of a Metadata answer.
+    pub fn note_leaders(&mut self, metadata: &Metadata) {
+        for (topic, described) in &metadata.topics {
+            for (&partition, leader) in &described.partitions {
+                let address = leader.node.and_then(|node| metadata.brokers.get(&node));
+                if let (Some(node), Some(address)) = (leader.node, address) {
+                    let whom = Whom::Leader(TopicPartition { topic: topic.clone(), partition });
+                    self.known.insert(whom, (node, address.clone()));
+                }
+            }
+        }
+    }
+
     /// Who that is, with the address.
     ///
     /// # Errors
