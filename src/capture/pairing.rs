@@ -11,7 +11,7 @@ use std::sync::Arc;
 use kafka_wire::ApiKey;
 use kafka_wire::correlator::{Correlator, Paired};
 use kafka_wire::frame::FRAME_BYTES_MAX;
-use kafka_wire::header::{RequestHeader, decode_response_header};
+use kafka_wire::header::{RequestHeader, decode_response_header, produce_acks};
 use kafka_wire::ids::CorrelationId;
 use kafka_wire::schema::{self, Limits};
 
@@ -328,7 +328,7 @@ impl<S: ExchangeSink> Taker<'_, S> {
         self.pairing.last_request = Some(correlation_id);
         let request = Request { facts: &facts, frame: frame.bytes, body_at };
         let kept = self.sink.request(&request);
-        if api_key == ApiKey::PRODUCE && acks(request.body(), api_version) == Some(0) {
+        if api_key == ApiKey::PRODUCE && produce_acks(request.body(), api_version) == Some(0) {
             let outcome = Outcome::NoneDue;
             return self.sink.exchange(Exchange { request: facts, kept, outcome });
         }
@@ -444,26 +444,6 @@ fn is_request(frame: &[u8]) -> bool {
     let head = &frame[..frame.len().min(SASL_HEAD_BYTES)];
     let bytes = [&(frame.len() as i32).to_be_bytes(), head].concat();
     matches!(RequestHead::read(&bytes), Ok(_) | Err(Plausible::NeedMore)) && frame.len() >= 10
-}
-
-/// The `acks` of a Produce request. After `transactional_id` since v3, which is compact since v9.
-fn acks(body: &[u8], api_version: i16) -> Option<i16> {
-    let after_id = match api_version {
-        ..3 => 0,
-        3..9 => {
-            let length = i16::from_be_bytes(*body.first_chunk::<2>()?);
-            2 + usize::try_from(length).unwrap_or(0)
-        }
-        9.. => {
-            // A compact length is one more than the length; two bytes reach beyond any real id.
-            match *body {
-                [length @ 0..0x80, ..] => 1 + usize::from(length).saturating_sub(1),
-                [low, high @ 0..0x80, ..] => 1 + (usize::from(low & 0x7f) | usize::from(high) << 7),
-                _ => return None,
-            }
-        }
-    };
-    Some(i16::from_be_bytes(*body.get(after_id..)?.first_chunk::<2>()?))
 }
 
 /// Bytes of a frame that decide whether it is a token.

@@ -1,7 +1,38 @@
 //! Stands between any client and the brokers, and misbehaves on request.
 //!
 //! * [`rule`]: which frames something is done to, and what.
+//! * [`server`]: a running proxy, as `run`, `scenario` and the command line hold it.
+//! * [`doors`]: the listeners, one for each broker; `naming`: which responses name brokers, and
+//!   what they are called instead.
+//! * `worker`: a thread and its connections; `link`: one connection and its two sockets.
+//! * `lane`, `flow`: the bytes of a connection cut into frames; `act`: what a rule does to one;
+//!   `talk`: requests and responses paired; `outbox`: what waits to be written.
+//!
+//! A worker has one read buffer for all of its connections. What is read is looked at and written
+//! at once; only what the other side did not take is kept, and nothing more is read before that is
+//! gone. So a connection at rest owns no buffer, and a slow side holds up its own connection only.
+//! Frames that must be seen whole (they name brokers, or a rule asks for them) are gathered up to
+//! a bound; all others stream through, however long.
 //!
 //! Never: decides *when* to misbehave.
 
+mod act;
+pub mod doors;
+pub mod endpoint;
+mod errand;
+mod flow;
+mod lane;
+mod link;
+mod naming;
+mod outbox;
 pub mod rule;
+pub mod server;
+mod talk;
+pub mod tally;
+mod transport;
+mod worker;
+
+pub use doors::{Door, Listen};
+pub use endpoint::Endpoint;
+pub use server::{Limits, Plan, Proxy, ProxyError, start};
+pub use tally::{Open, Total, Traffic};

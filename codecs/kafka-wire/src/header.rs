@@ -135,6 +135,28 @@ pub fn encode_response_header(
     }
 }
 
+/// The `acks` of a Produce request, of which the body's first bytes are enough; a request with
+/// acks=0 is never answered. After `transactional_id` since v3, which is compact since v9.
+#[must_use]
+pub fn produce_acks(body: &[u8], api_version: i16) -> Option<i16> {
+    let after_id = match api_version {
+        ..3 => 0,
+        3..9 => {
+            let length = i16::from_be_bytes(*body.first_chunk::<2>()?);
+            2 + usize::try_from(length).unwrap_or(0)
+        }
+        9.. => {
+            // A compact length is one more than the length; two bytes reach beyond any real id.
+            match *body {
+                [length @ 0..0x80, ..] => 1 + usize::from(length).saturating_sub(1),
+                [low, high @ 0..0x80, ..] => 1 + (usize::from(low & 0x7f) | usize::from(high) << 7),
+                _ => return None,
+            }
+        }
+    };
+    Some(i16::from_be_bytes(*body.get(after_id..)?.first_chunk::<2>()?))
+}
+
 /// Skips a block of tagged fields (KIP-482) that begins at `at`; returns where it ends.
 fn skip_tagged_fields(frame: &[u8], at: usize) -> Result<usize, DecodeError> {
     let (count, mut at) = read_uvarint(frame, at)?;
