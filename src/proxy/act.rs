@@ -2,7 +2,7 @@
 //!
 //! Never: decides whether; that was [`super::rule`].
 
-use std::task::{Context, Poll};
+use std::task::Context;
 use std::time::Duration;
 
 use tokio::time::Instant;

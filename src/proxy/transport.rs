@@ -13,7 +13,7 @@ use tokio::net::{TcpSocket, TcpStream, lookup_host};
 use super::endpoint::Endpoint;
 
 /// One end of a connection.
-pub trait Side: AsyncRead + AsyncWrite + Send + Unpin {
+pub(super) trait Side: AsyncRead + AsyncWrite + Send + Unpin {
     /// From now on its end is a reset, where the transport has such a thing.
     fn end_by_reset(&self) {}
 }
