@@ -9,8 +9,10 @@ use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
 use super::{Exit, Manner, OutputFormat, Usage, print};
 use crate::broker::{self, Facts};
+use crate::client::Versions;
+use crate::client::versions::TransactionVersion;
 use crate::report::text;
-use crate::run::conversation::{Judged, With};
+use crate::run::conversation::{Judged, With, unrecorded};
 use crate::run::sweep::{self, Sweep, Swept};
 use crate::run::{Plan, RunRecord, clock, story};
 use crate::scenario::interpret::style_for;
@@ -106,6 +108,9 @@ struct SweepArguments {
     /// Begin as soon as Metadata names the leaders of new topics, before they have heard of it.
     #[arg(long)]
     hasty: bool,
+    /// Let two requests be late at once, too: many orders.
+    #[arg(long)]
+    pairs: bool,
 }
 
 /// Does what was typed.
@@ -196,6 +201,7 @@ impl BrokerArguments {
 struct Brokers {
     cluster: Arc<dyn broker::Cluster>,
     facts: Facts,
+    versions: Arc<Versions>,
     _folder: story::ScratchFolder,
 }
 
@@ -211,13 +217,28 @@ impl Brokers {
                 anyhow::bail!("interrupted");
             }
         };
-        match facts {
-            Ok(facts) => Ok(Self { cluster, facts, _folder: folder }),
+        let asked = match facts {
+            Ok(facts) => Self::ask(&*cluster, clock).await.map(|versions| (facts, versions)),
+            Err(error) => Err(error.into()),
+        };
+        match asked {
+            Ok((facts, versions)) => {
+                Ok(Self { cluster, facts, versions: Arc::new(versions), _folder: folder })
+            }
             Err(error) => {
                 drop(broker::tear_down(&*cluster).await);
-                Err(error.into())
+                Err(error)
             }
         }
+    }
+
+    /// What they say they speak.
+    async fn ask(
+        cluster: &dyn broker::Cluster,
+        clock: &crate::world::Clock,
+    ) -> anyhow::Result<Versions> {
+        let mut board = unrecorded(cluster, clock);
+        Ok(ground::ask_versions(&mut board).await?)
     }
 }
 
@@ -269,7 +290,14 @@ async fn run_one(
 ) -> anyhow::Result<Exit> {
     let mut plan = arguments.brokers.plan(&conversation.name, conversation.nodes)?;
     plan.workload.txn = true;
-    let (with, _) = with(&arguments.brokers, conversation, brokers, clock).await?;
+    let style = style(&arguments.brokers, conversation, &brokers.versions)?;
+    let with = With {
+        cluster: &*brokers.cluster,
+        clock,
+        style,
+        column: ground::column(style, &brokers.versions),
+        versions: &brokers.versions,
+    };
     let names = Names::ending(format!("{}-{number}", clock::stamp(clock.unix_ns())));
     let judged = with.prepare_and_hold(conversation, names).await?;
     let record = RunRecord::begin(&plan, clock)?;
@@ -318,10 +346,10 @@ fn sweep(arguments: &SweepArguments, manner: Manner) -> anyhow::Result<Exit> {
         let work = async {
             let mut exit = Exit::Valid;
             for conversation in &all {
-                if sweep_one(arguments, conversation, &brokers, &clock, manner).await?
-                    == Exit::Invalid
-                {
-                    exit = Exit::Invalid;
+                match sweep_one(arguments, conversation, &brokers, &clock, manner).await? {
+                    Exit::Valid => {}
+                    other if exit != Exit::Invalid => exit = other,
+                    _ => {}
                 }
             }
             anyhow::Ok(exit)
@@ -345,11 +373,10 @@ async fn sweep_one(
     clock: &crate::world::Clock,
     manner: Manner,
 ) -> anyhow::Result<Exit> {
-    let (with, versions) = with(&arguments.brokers, conversation, brokers, clock).await?;
-    let is_tv2 = versions.finalized_feature("transaction.version").unwrap_or(0) >= 2;
-    let served = |style: &Style| *style == Style::Old || is_tv2;
+    let versions = &brokers.versions;
+    let served = |style: &Style| *style == Style::Old || is_tv2(versions);
     let styles = match arguments.brokers.style {
-        Some(_) => vec![with.style],
+        Some(_) => vec![style(&arguments.brokers, conversation, versions)?],
         None => conversation.styles.iter().copied().filter(served).collect(),
     };
     let mut exit = Exit::Valid;
@@ -358,19 +385,23 @@ async fn sweep_one(
             cluster: brokers.cluster.clone(),
             clock: clock.clone(),
             style,
-            column: ground::column(style, &versions),
+            column: ground::column(style, versions),
+            versions: versions.clone(),
             at_a_time: arguments.at_a_time,
             hasty: arguments.hasty,
+            pairs: arguments.pairs,
         };
         let swept = sweep
             .run(conversation, |done, of, _| {
-                if done.is_multiple_of(50) || done == of {
+                if done.is_multiple_of(500) || done == of {
                     manner.detail(&format!("{done} of {of} orders"));
                 }
             })
             .await?;
         if swept.rows.iter().any(|row| !row.anomalies.is_empty()) {
             exit = Exit::Invalid;
+        } else if swept.rows.iter().all(|row| row.broken.is_some()) && exit == Exit::Valid {
+            exit = Exit::Unknown;
         }
         keep_sweep(arguments, conversation, &sweep, &swept, &brokers.facts, manner)?;
     }
@@ -478,30 +509,25 @@ fn keep_sweep(
     Ok(())
 }
 
-/// In which style and column a conversation is held.
-async fn with<'w>(
+/// In which style a conversation is held.
+fn style(
     arguments: &BrokerArguments,
     conversation: &Conversation,
-    brokers: &'w Brokers,
-    clock: &'w crate::world::Clock,
-) -> anyhow::Result<(With<'w>, crate::client::Versions)> {
-    let (style, column) = (Style::Old, Column::Verified);
-    let with = With { cluster: &*brokers.cluster, clock, style, column };
-    let mut board = with.unrecorded();
-    let versions = ground::ask_versions(&mut board).await?;
-    let is_tv2 = versions.finalized_feature("transaction.version").unwrap_or(0) >= 2;
-    let style = match arguments.style {
-        None => style_for(conversation, is_tv2),
-        Some(name) => {
-            let style = Style::from(name);
-            if !conversation.styles.contains(&style) {
-                let text = format!("{} has no {} style", conversation.name, style.name());
-                return Err(Usage(text).into());
-            }
-            style
-        }
+    versions: &Versions,
+) -> anyhow::Result<Style> {
+    let Some(name) = arguments.style else {
+        return Ok(style_for(conversation, is_tv2(versions)));
     };
-    Ok((With { style, column: ground::column(style, &versions), ..with }, versions))
+    let style = Style::from(name);
+    if !conversation.styles.contains(&style) {
+        let text = format!("{} has no {} style", conversation.name, style.name());
+        return Err(Usage(text).into());
+    }
+    Ok(style)
+}
+
+fn is_tv2(versions: &Versions) -> bool {
+    versions.transaction_version() == TransactionVersion::V2
 }
 
 fn head(conversation: &Conversation, with: &With<'_>, facts: &Facts) -> String {

@@ -11,9 +11,9 @@ use crate::broker::Cluster;
 use crate::capture::PcapngTap;
 use crate::capture::recorder::OpenFile;
 use crate::checker::{self, Case, Expectation, Found, Verdict};
-use crate::client::{Conduct, Tcp};
+use crate::client::{Conduct, Tcp, Versions};
 use crate::history::read::{Format, ReadError, read_history};
-use crate::history::tap::Tap;
+use crate::history::tap::{NoTap, Tap};
 use crate::history::{History, Recorder};
 use crate::scenario::progress::Stuck;
 use crate::scenario::switchboard::{NoWay, Switchboard};
@@ -38,6 +38,8 @@ pub struct With<'w> {
     pub style: Style,
     /// Which expectations apply.
     pub column: Column,
+    /// What the brokers say they speak.
+    pub versions: &'w Versions,
 }
 
 /// What a conversation came to, judged.
@@ -66,25 +68,23 @@ pub enum ConversationError {
     History(#[from] ReadError),
 }
 
+/// How connections behave that are recorded by a tap.
+fn conduct(tap: Arc<dyn Tap>, clock: &Clock) -> Conduct {
+    let conduct = Conduct::new(Arc::new(Tcp::default()), tap, clock.clone());
+    conduct.with_request_timeout(REQUEST_TIMEOUT)
+}
+
+fn bootstrap(cluster: &dyn Cluster) -> Vec<String> {
+    cluster.nodes().iter().map(ToString::to_string).collect()
+}
+
+/// A switchboard whose connections nobody records, for what must be arranged.
+#[must_use]
+pub fn unrecorded(cluster: &dyn Cluster, clock: &Clock) -> Switchboard {
+    Switchboard::new(conduct(Arc::new(NoTap), clock), bootstrap(cluster))
+}
+
 impl With<'_> {
-    /// How connections behave that are recorded by a tap.
-    #[must_use]
-    pub fn conduct(&self, tap: Arc<dyn Tap>) -> Conduct {
-        let conduct = Conduct::new(Arc::new(Tcp::default()), tap, self.clock.clone());
-        conduct.with_request_timeout(REQUEST_TIMEOUT)
-    }
-
-    /// A switchboard whose connections nobody records, for what must be arranged.
-    #[must_use]
-    pub fn unrecorded(&self) -> Switchboard {
-        let conduct = self.conduct(Arc::new(crate::history::tap::NoTap));
-        Switchboard::new(conduct, self.bootstrap())
-    }
-
-    fn bootstrap(&self) -> Vec<String> {
-        self.cluster.nodes().iter().map(ToString::to_string).collect()
-    }
-
     /// Holds a conversation whose topics are there already, and judges it.
     ///
     /// # Errors
@@ -97,15 +97,16 @@ impl With<'_> {
         let (capture, history) = (Memory::default(), Memory::default());
         let recorder = Recorder::new(self.clock.clone(), Box::new(history.clone()));
         let tap = Arc::new(PcapngTap::new(capture.clone().opener(), CAPTURE_BYTES_MAX)?);
-        let conduct = self.conduct(tap.clone());
+        let conduct = conduct(tap.clone(), self.clock);
         let ground = Ground {
-            bootstrap: self.bootstrap(),
+            bootstrap: bootstrap(self.cluster),
             conduct: conduct.clone(),
             recorder: &recorder,
             cluster: Some(self.cluster),
             names,
             style: self.style,
             column: self.column,
+            versions: self.versions,
         };
         let board = Switchboard::new(conduct, ground.bootstrap.clone());
         let held = hold(conversation, &ground, board).await;
@@ -127,7 +128,7 @@ impl With<'_> {
         conversation: &Conversation,
         names: Names,
     ) -> Result<Judged, ConversationError> {
-        let mut board = self.unrecorded();
+        let mut board = unrecorded(self.cluster, self.clock);
         ground::prepare(&mut board, &[(conversation, &names)], false).await?;
         self.hold(conversation, names).await
     }

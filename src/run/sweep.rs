@@ -7,8 +7,9 @@ use std::sync::Arc;
 use tokio::task::JoinSet;
 
 use super::clock;
-use super::conversation::{ConversationError, Judged, With};
+use super::conversation::{ConversationError, Judged, With, unrecorded};
 use crate::broker::Cluster;
+use crate::client::Versions;
 use crate::scenario::sweep::{Order, orders, shorter};
 use crate::scenario::{Column, Conversation, Names, Style, chart, ground};
 use crate::world::Clock;
@@ -31,10 +32,14 @@ pub struct Sweep {
     pub style: Style,
     /// Which expectations apply.
     pub column: Column,
+    /// What the brokers say they speak.
+    pub versions: Arc<Versions>,
     /// Orders that are held at a time.
     pub at_a_time: usize,
     /// Whether they begin before the leaders of their topics have heard of it.
     pub hasty: bool,
+    /// Whether two requests are late at once, too.
+    pub pairs: bool,
 }
 
 /// What one order came to.
@@ -56,6 +61,8 @@ pub struct Row {
     pub late: Option<String>,
     /// Why the order could not be held to its end.
     pub broken: Option<String>,
+    /// Whether two requests were late.
+    pub is_pair: bool,
     /// What was said, where something was found.
     #[serde(skip)]
     pub chart: Option<String>,
@@ -89,7 +96,13 @@ pub struct Swept {
 
 impl Sweep {
     fn with(&self) -> With<'_> {
-        With { cluster: &*self.cluster, clock: &self.clock, style: self.style, column: self.column }
+        With {
+            cluster: &*self.cluster,
+            clock: &self.clock,
+            style: self.style,
+            column: self.column,
+            versions: &self.versions,
+        }
     }
 
     /// Holds every order of a conversation. `tell` hears of each as it ends.
@@ -102,7 +115,7 @@ impl Sweep {
         mut tell: impl FnMut(usize, usize, &Row),
     ) -> Result<Swept, ConversationError> {
         let began = self.clock.now_ns();
-        let all = orders(conversation, self.style);
+        let all = orders(conversation, self.style, self.pairs);
         let count = all.len();
         let stamp = clock::stamp(self.clock.unix_ns());
         let mut rows: BTreeMap<usize, Row> = BTreeMap::new();
@@ -120,7 +133,12 @@ impl Sweep {
                 .collect();
             let topics: Vec<(&Conversation, &Names)> =
                 named.iter().map(|(_, order, names)| (&order.conversation, names)).collect();
-            ground::prepare(&mut self.with().unrecorded(), &topics, self.hasty).await?;
+            ground::prepare(&mut unrecorded(&*self.cluster, &self.clock), &topics, self.hasty)
+                .await?;
+            let made: Vec<(Conversation, Names)> = named
+                .iter()
+                .map(|(_, order, names)| (order.conversation.clone(), names.clone()))
+                .collect();
             let mut running = JoinSet::new();
             let mut waiting = named.into_iter();
             loop {
@@ -148,6 +166,7 @@ impl Sweep {
                 tell(rows.len() + 1, count, &row);
                 rows.insert(n, row);
             }
+            ground::clean(&mut unrecorded(&*self.cluster, &self.clock), &made).await?;
         }
         let elapsed_ns = self.clock.now_ns() - began;
         let mut reproducers = Vec::new();
@@ -174,7 +193,8 @@ impl Sweep {
             .map(|(n, conversation)| (conversation, Names::ending(format!("{ending}-{n}"))))
             .collect();
         let topics: Vec<(&Conversation, &Names)> = named.iter().map(|(c, n)| (c, n)).collect();
-        ground::prepare(&mut self.with().unrecorded(), &topics, false).await?;
+        ground::prepare(&mut unrecorded(&*self.cluster, &self.clock), &topics, false).await?;
+        let made = named.clone();
         let mut ended = BTreeMap::new();
         let mut running = JoinSet::new();
         let mut waiting = named.into_iter().enumerate();
@@ -191,6 +211,7 @@ impl Sweep {
             let (n, conversation, judged) = one.map_err(std::io::Error::other)?;
             ended.insert(n, (conversation, judged?));
         }
+        ground::clean(&mut unrecorded(&*self.cluster, &self.clock), &made).await?;
         Ok(ended.into_values().collect())
     }
 
@@ -237,6 +258,7 @@ fn row(order: &Order, judged: &Judged) -> Row {
         anomalies: judged.verdict.bad_types.clone(),
         late: late.map(|line| line.came.clone()),
         broken: judged.held.broken.clone(),
+        is_pair: order.is_pair,
         chart: (!judged.verdict.bad_types.is_empty()).then(|| chart::render(&judged.held.lines)),
     }
 }
@@ -257,14 +279,15 @@ pub fn matrix(rows: &[Row]) -> String {
         (None, None) => '.',
     };
     let mut out = String::new();
-    let width = rows.iter().map(|row| row.held.chars().count()).max().unwrap_or(0);
-    let mut modes: Vec<&str> = rows.iter().map(|row| row.mode).collect();
+    let single: Vec<&Row> = rows.iter().filter(|row| !row.is_pair).collect();
+    let width = single.iter().map(|row| row.held.chars().count()).max().unwrap_or(0);
+    let mut modes: Vec<&str> = single.iter().map(|row| row.mode).collect();
     modes.sort_unstable();
     modes.dedup();
     for mode in modes {
         writeln!(out, "{mode}").expect("a String takes every write");
         let mut by_held: BTreeMap<usize, Vec<&Row>> = BTreeMap::new();
-        for row in rows.iter().filter(|row| row.mode == mode) {
+        for row in single.iter().filter(|row| row.mode == mode) {
             by_held.entry(row.held_at).or_default().push(row);
         }
         for (_, mut row) in by_held {
@@ -287,9 +310,17 @@ pub fn matrix(rows: &[Row]) -> String {
         }
         out.push('\n');
     }
+    let pairs = rows.len() - single.len();
+    if pairs > 0 {
+        writeln!(out, "and {pairs} orders with two late requests").expect("a String takes it");
+    }
     for (anomalies, letter) in &kinds {
-        let count = rows.iter().filter(|row| row.anomalies == *anomalies).count();
-        writeln!(out, "{letter}  {} ({count} orders)", anomalies.join(" + "))
+        let of = |pair: bool| {
+            let is = |row: &&Row| row.anomalies == *anomalies && row.is_pair == pair;
+            rows.iter().filter(is).count()
+        };
+        let names = anomalies.join(" + ");
+        writeln!(out, "{letter}  {names} ({} orders, {} of pairs)", of(false), of(true))
             .expect("a String takes every write");
     }
     out

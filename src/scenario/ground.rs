@@ -4,13 +4,14 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use kafka_protocol::messages::DeleteTopicsRequest;
 use kafka_wire::ErrorCode;
 
 use super::conversation::{Column, Conversation, Style};
 use super::switchboard::{NoWay, Switchboard, Whom};
 use crate::broker::Cluster;
 use crate::client::admin::{NewTopic, create_topics};
-use crate::client::cluster::{Metadata, TopicPartition};
+use crate::client::cluster::{Metadata, TopicPartition, topic_name};
 use crate::client::fetch::IsolationLevel;
 use crate::client::offsets::{At, list_offsets};
 use crate::client::{Conduct, Fate, Versions};
@@ -21,6 +22,7 @@ use kafka_wire::ApiKey;
 const LED_WITHIN: Duration = Duration::from_secs(20);
 const PAUSE: Duration = Duration::from_millis(10);
 const CREATE_TOPICS: i16 = 5;
+const DELETE_TOPICS: i16 = 5;
 const METADATA: i16 = 12;
 const LIST_OFFSETS: i16 = 5;
 
@@ -60,9 +62,20 @@ pub struct Ground<'g> {
     pub style: Style,
     /// Which column of the expectations applies.
     pub column: Column,
+    /// What the brokers say they speak.
+    pub versions: &'g Versions,
 }
 
 impl Ground<'_> {
+    /// The version a phrase is spoken in: its own, or the highest the broker has where that is less.
+    #[must_use]
+    pub fn phrase_version(&self, api_key: ApiKey, version: i16) -> i16 {
+        match self.versions.advertised(api_key) {
+            Some((min, max)) if max >= min => version.min(max),
+            _ => version,
+        }
+    }
+
     /// A partition's name on the broker.
     #[must_use]
     pub fn partition(&self, topic: &str, partition: i32) -> TopicPartition {
@@ -142,6 +155,25 @@ pub async fn prepare(
         }
         tokio::time::sleep(PAUSE).await;
     }
+}
+
+/// Deletes the topics of conversations. Where a broker refuses, they stay.
+///
+/// # Errors
+/// Where nobody is reached.
+pub async fn clean(
+    board: &mut Switchboard,
+    conversations: &[(Conversation, Names)],
+) -> Result<(), NoWay> {
+    let (_, address) = board.find(&Whom::Anyone).await?;
+    let connection = board.connection("questions", &address).await?;
+    let names = conversations.iter().flat_map(|(conversation, names)| {
+        conversation.topics.keys().map(|topic| topic_name(&names.of(topic)))
+    });
+    let request =
+        DeleteTopicsRequest::default().with_topic_names(names.collect()).with_timeout_ms(10_000);
+    connection.call(&request, DELETE_TOPICS).await?;
+    Ok(())
 }
 
 /// Whether every leader serves its new partitions: Metadata names leaders that have not yet heard

@@ -242,8 +242,11 @@ impl<'c, 'g> Talk<'c, 'g> {
     ) -> Result<Spoken, Stop> {
         let style = self.ground.style;
         let api_key = ApiKey::from_name(api).ok_or_else(|| format!("no API is called {api}"))?;
-        let version = step.version.or(phrase.map(|phrase| phrase.version));
-        let version = version.ok_or("no version")?.of(style);
+        let version = match (step.version, phrase) {
+            (Some(version), _) => version.of(style),
+            (None, Some(phrase)) => self.ground.phrase_version(api_key, phrase.version.of(style)),
+            (None, None) => return Err(format!("{api} needs a version")),
+        };
         let body = match &step.raw {
             Some(raw) => value::hexadecimal(raw)?,
             None => {
@@ -507,6 +510,9 @@ impl<'c, 'g> Talk<'c, 'g> {
             None => phrase.gave_up,
         };
         let Some(mut remedy) = remedy else { return Ok(()) };
+        if step.transaction.is_none() && remedy == Remedy::Abort {
+            remedy = Remedy::Restart;
+        }
         let fenced = matches!(came.code(), Some(47 | 90));
         if fenced && self.is_shared(step) {
             remedy = Remedy::Stop;

@@ -20,7 +20,7 @@ pub const SCENARIOS: &[Source] = files!("S1" "S2" "S5" "S20" "S21" "S22");
 /// Conversations for sweeps.
 pub const SWEEPS: &[Source] = files!(
     "sweep/one-partition" "sweep/two-batches" "sweep/commit-abort" "sweep/abort-commit"
-    "sweep/offsets" "sweep/offsets-twice" "sweep/two-owners" "sweep/two-owners-offsets" "sweep/upgrade" "sweep/downgrade"
+    "sweep/offsets" "sweep/offsets-twice" "sweep/offsets-in-one" "sweep/two-owners" "sweep/two-owners-offsets" "sweep/upgrade" "sweep/downgrade" "sweep/idempotent" "sweep/timeout"
 );
 
 /// Reads every scenario.

@@ -5,12 +5,12 @@
 //! answer, or it gives up as `phrases.toml` says a careful client does, and goes on with its next
 //! transaction.
 //!
-//! Not checked: two requests held at once.
+//! With pairs, a second request of each order is treated the same, so that two are late at once.
 
 use std::collections::BTreeSet;
 
 use super::conversation::{Conversation, Reaction, Step, Style};
-use super::phrase::{self, remedy_steps};
+use super::phrase::{self, Remedy, remedy_steps};
 
 /// What the client does that does not hear the answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -64,25 +64,71 @@ pub struct Order {
     pub arrives_at: Option<usize>,
     /// The order as a conversation.
     pub conversation: Conversation,
+    /// Whether it is about two requests.
+    pub is_pair: bool,
 }
 
-const LATE: &str = "late";
-const SLOW: &str = "slow";
+/// What the steps about one late request are called.
+#[derive(Debug, Clone, Copy)]
+struct Called {
+    late: &'static str,
+    slow: &'static str,
+    again: &'static str,
+}
 
-/// All orders of a conversation in a style.
+const FIRST: Called = Called { late: "late", slow: "slow", again: "again" };
+const SECOND: Called = Called { late: "later", slow: "slower", again: "once-more" };
+
+/// All orders of a conversation in a style; with pairs, also those with two requests late.
 #[must_use]
-pub fn orders(conversation: &Conversation, style: Style) -> Vec<Order> {
+pub fn orders(conversation: &Conversation, style: Style, pairs: bool) -> Vec<Order> {
     let plain = plain(conversation, style);
+    let mut all = with_one(&plain, style, 0, FIRST);
+    if !pairs {
+        return all;
+    }
+    let first = all.clone();
+    let mut known: BTreeSet<String> = BTreeSet::new();
+    for one in first {
+        // What was said before the first late request is another pair's.
+        let from = one.held_at + 1;
+        let two = with_one(&one.conversation, style, from, SECOND).into_iter();
+        // Two ways may lead to one order.
+        let two = two.filter(|two| known.insert(format!("{:?}", two.conversation.steps)));
+        let pairs: Vec<Order> = two
+            .map(|two| Order {
+                held: format!("{} and {}", one.held, two.held),
+                arrives: match (&one.arrives, &two.arrives) {
+                    (Some(one), Some(two)) => Some(format!("{one}, and after {two}")),
+                    (one, two) => one.clone().or_else(|| two.clone()),
+                },
+                held_at: one.held_at,
+                is_pair: true,
+                conversation: Conversation {
+                    title: format!("{}; {}", one.conversation.title, two.conversation.title),
+                    source: one.conversation.source.clone(),
+                    ..two.conversation
+                },
+                ..two
+            })
+            .collect();
+        all.extend(pairs);
+    }
+    all
+}
+
+/// All orders in which one request is late that stands at or behind a place.
+fn with_one(plain: &Conversation, style: Style, from: usize, called: Called) -> Vec<Order> {
     let mut all = Vec::new();
-    for at in 0..plain.steps.len() {
+    for at in from..plain.steps.len() {
         let step = &plain.steps[at];
         if step.send.is_none() || step.by.is_none() || step.hold || step.lose {
             continue;
         }
         for mode in Mode::ALL {
-            let (steps, after) = without_answer(&plain, style, at, mode);
+            let (steps, after) = without_answer(plain, style, (at, mode), called);
             if !mode.holds() {
-                all.push(order(&plain, (at, mode), steps, None));
+                all.push(order(plain, (at, mode), steps, None));
                 continue;
             }
             // It may arrive after whatever is said from then on.
@@ -92,9 +138,9 @@ pub fn orders(conversation: &Conversation, style: Style) -> Vec<Order> {
                     continue;
                 }
                 let mut steps = steps.clone();
-                let release = Step { release: Some(LATE.into()), ..Step::default() };
+                let release = Step { release: Some(called.late.into()), ..Step::default() };
                 steps.insert(arrives_at + 1, release);
-                all.push(order(&plain, (at, mode), steps, Some(arrives_at)));
+                all.push(order(plain, (at, mode), steps, Some(arrives_at)));
             }
         }
     }
@@ -116,29 +162,39 @@ fn plain(conversation: &Conversation, style: Style) -> Conversation {
 
 /// The steps where the client does not hear the answer to one, and the first after which the
 /// request may arrive.
-fn without_answer(plain: &Conversation, style: Style, at: usize, mode: Mode) -> (Vec<Step>, usize) {
+fn without_answer(
+    plain: &Conversation,
+    style: Style,
+    (at, mode): (usize, Mode),
+    called: Called,
+) -> (Vec<Step>, usize) {
     let step = &plain.steps[at];
     let mut steps: Vec<Step> = plain.steps[..at].to_vec();
     steps.push(Step {
-        name: Some(LATE.into()),
+        name: Some(called.late.into()),
         hold: mode.holds(),
         lose: !mode.holds(),
-        on: if mode.holds() { Some(SLOW.into()) } else { step.on.clone() },
+        on: if mode.holds() { Some(called.slow.into()) } else { step.on.clone() },
         ..step.clone()
     });
     let after = steps.len();
     let rest = &plain.steps[at + 1..];
     if !mode.gives_up() {
         steps.push(Step {
-            again: Some(LATE.into()),
-            on: Some("again".into()),
+            again: Some(called.late.into()),
+            on: Some(called.again.into()),
             transaction: step.transaction.clone(),
             ..Step::default()
         });
         steps.extend(rest.iter().cloned());
         return (steps, after);
     }
-    let remedy = step.send.as_deref().and_then(phrase::phrase).and_then(|phrase| phrase.gave_up);
+    let gave_up = step.send.as_deref().and_then(phrase::phrase).and_then(|phrase| phrase.gave_up);
+    // Who has no transaction to abort begins anew.
+    let remedy = gave_up.map(|remedy| match step.transaction {
+        Some(_) => remedy,
+        None => Remedy::Restart,
+    });
     let by = step.by.as_deref();
     let transaction = step.transaction.as_deref();
     if let Some(remedy) = remedy {
@@ -168,7 +224,7 @@ fn order(
         steps,
         ..plain.clone()
     };
-    Order { held, held_at, mode, arrives, arrives_at, conversation }
+    Order { held, held_at, mode, arrives, arrives_at, conversation, is_pair: false }
 }
 
 /// A step in a few words.
@@ -280,7 +336,7 @@ mod tests {
     fn every_order_is_a_conversation_that_can_be_written_and_read() {
         for conversation in library::sweeps().unwrap() {
             for &style in &conversation.styles {
-                let orders = orders(&conversation, style);
+                let orders = orders(&conversation, style, false);
                 assert!(orders.len() > 20, "{}", conversation.name);
                 for order in orders {
                     let text = order.conversation.to_toml();
@@ -293,7 +349,7 @@ mod tests {
 
     #[test]
     fn a_held_request_arrives_after_each_later_step() {
-        let orders = orders(&one_partition(), Style::Old);
+        let orders = orders(&one_partition(), Style::Old, false);
         let of = |held: &str, mode| -> Vec<String> {
             let all = orders.iter().filter(|o| o.held == held && o.mode == mode);
             all.filter_map(|order| order.arrives.clone()).collect()
@@ -312,8 +368,23 @@ mod tests {
     }
 
     #[test]
+    fn pairs_are_conversations_too_and_each_pair_comes_once() {
+        let all = orders(&one_partition(), Style::New, true);
+        let pairs: Vec<&Order> = all.iter().filter(|order| order.is_pair).collect();
+        assert!(pairs.len() > 500, "{}", pairs.len());
+        let mut texts: Vec<String> =
+            pairs.iter().map(|pair| format!("{:?}", pair.conversation.steps)).collect();
+        for pair in pairs.iter().step_by(50) {
+            Conversation::parse("pair", &pair.conversation.to_toml()).unwrap();
+        }
+        texts.sort();
+        texts.dedup();
+        assert_eq!(texts.len(), pairs.len());
+    }
+
+    #[test]
     fn what_is_held_stays_in_every_shorter_conversation() {
-        let orders = orders(&one_partition(), Style::Old);
+        let orders = orders(&one_partition(), Style::Old, false);
         let order = orders.iter().find(|o| o.held == "EndTxn commit (T1)").unwrap();
         let all = shorter(&order.conversation);
         assert!(all.iter().all(|c| c.steps.iter().any(|step| step.hold)));
