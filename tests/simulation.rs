@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use fencepost::broker::embedded::TransactionVersion;
 use fencepost::checker::Validity;
-use support::{World, history, verdict};
+use support::{World, history, recorded, verdict_of};
 
 fn number(variable: &str, otherwise: u64) -> u64 {
     std::env::var(variable).map_or(otherwise, |text| text.parse().expect("a number"))
@@ -27,6 +27,7 @@ fn world_of(seed: u64) -> World {
         txn: seed % 8 != 7,
         bug: None,
         time_limit: Duration::from_millis(500),
+        rate_hz: None,
     }
 }
 
@@ -45,7 +46,8 @@ fn every_seed_is_valid() {
     let begin = number("SIMULATION_SEED", 0);
     let mut operations = 0;
     for seed in begin..begin + number("SIMULATION_SEEDS", 16) {
-        let verdict = verdict(&history(&world_of(seed), seed));
+        let world = world_of(seed);
+        let verdict = verdict_of(&world, &recorded(&world, seed));
         operations += verdict.stats.outcomes.ok;
         assert_eq!(verdict.valid, Validity::True, "seed {seed}: {:?}", verdict.bad_types);
         assert!(verdict.stats.outcomes.ok > 20, "seed {seed} did nothing");

@@ -10,15 +10,28 @@ use serde_json::{Value as Json, json};
 use crate::history::columns::Op;
 use crate::history::{EventType, History, KeyId, Process, Value};
 
-/// A key as results write it: a number where it is one.
+/// A key as results write it: a number where it is one, a string without a second pair of quotes.
 pub(super) fn key_json(history: &History, key: KeyId) -> Json {
-    let name = history.key_name(key);
-    name.parse::<i64>().map_or_else(|_| json!(name), |number| json!(number))
+    name_json(history.key_name(key))
 }
 
 /// A value as results write it.
 pub(super) fn value_json(history: &History, value: Value) -> Json {
-    if value.0 >= Value::INTERNED_MIN { json!(history.value_name(value)) } else { json!(value.0) }
+    if value.0 >= Value::INTERNED_MIN {
+        name_json(&history.value_name(value))
+    } else {
+        json!(value.0)
+    }
+}
+
+fn name_json(name: &str) -> Json {
+    if let Ok(number) = name.parse::<i64>() {
+        return json!(number);
+    }
+    match serde_json::from_str(name) {
+        Ok(Json::String(text)) => json!(text),
+        _ => json!(name),
+    }
 }
 
 /// A process as results write it.
@@ -29,13 +42,32 @@ pub(super) fn process_json(process: &Process) -> Json {
     }
 }
 
-/// An operation in words: its index, whose it is and what became of it.
+/// A process in words. One that the history does not name was given a negative number.
+pub(super) fn process_words(process: &Process) -> String {
+    match process {
+        Process::Client(number) if *number < 0 => "a process without a name".to_owned(),
+        Process::Client(number) => format!("process {number}"),
+        Process::Named(name) => format!("process {name}"),
+    }
+}
+
+/// An operation in words: its index and whose it is.
 pub(super) fn operation(op: &Op<'_>, history: &History) -> String {
-    let process = match history.process(op.process()) {
-        Process::Client(number) => number.to_string(),
-        Process::Named(name) => name.to_string(),
-    };
-    format!("operation {} of process {process}", op.index())
+    format!("operation {} of {}", op.index(), process_words(history.process(op.process())))
+}
+
+/// What an operation's error says, in brackets and short; nothing where it has none.
+pub(super) fn error_words(op: &Op<'_>) -> String {
+    const MAX: usize = 90;
+    let Some(error) = op.error() else { return String::new() };
+    // Jepsen writes down what a transaction tried, as a map; most ended by intent.
+    if error.contains(":intentional-abort") {
+        return " (it was aborted on purpose)".to_owned();
+    }
+    let error: String = error.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    let short: String = error.chars().take(MAX).collect();
+    let more = if short.len() < error.len() { "…" } else { "" };
+    format!(" (its error: {short}{more})")
 }
 
 /// A moment in words.
@@ -54,10 +86,15 @@ pub(super) fn outcome(op: &Op<'_>) -> &'static str {
 
 /// A short list in words: the first few and how many more.
 pub(super) fn list(items: &[Json]) -> String {
+    words(items.iter().map(ToString::to_string), items.len())
+}
+
+/// The same of words, of which there are `count`.
+pub(super) fn words(items: impl Iterator<Item = String>, count: usize) -> String {
     const MAX: usize = 6;
-    let mut said: Vec<String> = items.iter().take(MAX).map(ToString::to_string).collect();
-    if items.len() > MAX {
-        said.push(format!("{} more", items.len() - MAX));
+    let mut said: Vec<String> = items.take(MAX).collect();
+    if count > MAX {
+        said.push(format!("{} more", count - MAX));
     }
     match said.as_slice() {
         [] => "nothing".into(),
@@ -71,7 +108,7 @@ pub(super) fn list(items: &[Json]) -> String {
 pub struct CycleOperation {
     /// Its index in the history.
     pub index: u64,
-    /// Its process.
+    /// Its process, in words.
     pub process: String,
     /// What it did that matters here.
     pub summary: Vec<String>,
@@ -152,7 +189,7 @@ impl Cycle {
     }
 
     pub(super) fn lines(&self, place: usize, op: &CycleOperation) -> Vec<String> {
-        let title = format!("T{}  operation {} (process {})", place + 1, op.index, op.process);
+        let title = format!("T{}  operation {} ({})", place + 1, op.index, op.process);
         std::iter::once(title).chain(op.summary.iter().cloned()).collect()
     }
 }

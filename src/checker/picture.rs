@@ -176,7 +176,7 @@ mod tests {
     fn cycle(count: u64) -> Cycle {
         let operation = |index| CycleOperation {
             index,
-            process: "1".into(),
+            process: "process 1".into(),
             summary: vec!["sent \"<&>\" to key 1".into()],
         };
         let edge = |place: u64| CycleEdge {

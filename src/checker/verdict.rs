@@ -1,6 +1,6 @@
 //! What was found, in the order people and machines read it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::ser::{Serialize, SerializeMap, Serializer};
 use serde_json::Value as Json;
@@ -278,25 +278,17 @@ impl Verdict {
 }
 
 /// Puts every type under the first cause that can explain all that is shown of it: one whose row
-/// names it as a consequence and whose cases share a key with its own.
+/// names it as a consequence and whose cases share a place with its own. Operations name places by
+/// key, exchanges by topic and partition; where the two meet, no place is asked for.
 fn groups(anomalies: &BTreeMap<String, Found>) -> Vec<Group> {
-    let keys = |found: &Found| -> Vec<String> {
-        let mut keys: Vec<String> =
-            found.cases.iter().filter_map(|c| c.field("key")).map(Json::to_string).collect();
-        keys.sort_unstable();
-        keys.dedup();
-        keys
-    };
     let mut order: Vec<&String> = anomalies.keys().collect();
     order.sort_by_key(|name| (!anomalies[*name].bad, rank(name)));
     let mut groups: Vec<Group> = Vec::new();
     for name in order {
-        let own = keys(&anomalies[name]);
         let under = groups.iter_mut().find(|group| {
             let can = find_anomaly(&group.primary)
                 .is_some_and(|row| row.consequences.contains(&name.as_str()));
-            let cause = keys(&anomalies[&group.primary]);
-            can && own.iter().any(|key| cause.contains(key))
+            can && may_be_of(&anomalies[&group.primary], &anomalies[name])
         });
         match under {
             Some(group) => group.consequences.push(name.clone()),
@@ -305,4 +297,20 @@ fn groups(anomalies: &BTreeMap<String, Found>) -> Vec<Group> {
     }
     debug_assert!(groups.len() <= ANOMALIES.len() + anomalies.len());
     groups
+}
+
+/// Whether two findings share a place, as far as their cases name places in the same way.
+fn may_be_of(cause: &Found, found: &Found) -> bool {
+    let key = |case: &Case| Some(case.field("key")?.to_string());
+    let partition = |case: &Case| {
+        Some(format!("{}-{}", case.field("topic")?.as_str()?, case.field("partition")?))
+    };
+    shares(cause, found, key).or_else(|| shares(cause, found, partition)).unwrap_or(true)
+}
+
+/// The same for one way to name places; absent where one of the two does not use it.
+fn shares(a: &Found, b: &Found, place: impl Fn(&Case) -> Option<String>) -> Option<bool> {
+    let of = |found: &Found| found.cases.iter().filter_map(&place).collect::<BTreeSet<String>>();
+    let (a, b) = (of(a), of(b));
+    (!a.is_empty() && !b.is_empty()).then(|| !a.is_disjoint(&b))
 }

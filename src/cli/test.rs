@@ -270,7 +270,8 @@ impl TestArguments {
 
     fn workload_part(&self, plan: &mut Plan) -> anyhow::Result<()> {
         let nodes = plan.broker.nodes;
-        let bug = plan.broker.bug.as_deref();
+        let bug = plan.broker.bug.as_deref().and_then(Bug::from_name);
+        let provocation = bug.map(Bug::provocation).unwrap_or_default();
         let workload = &mut plan.workload;
         set(&mut workload.name, self.workload.clone());
         one_of("--workload", &workload.name, &["queue"])?;
@@ -278,8 +279,11 @@ impl TestArguments {
             workload.concurrency = concurrency(text, nodes)?;
         }
         set(&mut workload.time_limit_s, self.time_limit);
+        let provoked = provocation.final_time_limit_s.filter(|_| self.plan.is_none());
+        set(&mut workload.final_time_limit_s, provoked.map(f64::from));
         set(&mut workload.final_time_limit_s, self.final_time_limit);
         set(&mut workload.rate_hz, self.rate);
+        workload.txn &= self.plan.is_some() || !provocation.without_txn;
         workload.txn = pair(workload.txn, self.txn, self.no_txn);
         set(&mut workload.abort_p, self.abort_p);
         set(&mut workload.sub_p, self.sub_p);
@@ -312,12 +316,12 @@ impl TestArguments {
         if self.safe {
             workload.sub_via = vec![SubVia::Assign];
         }
-        if self.sub_via.is_none() && bug == Some("rewind-group") {
+        if self.sub_via.is_none() && provocation.subscribes {
             // Only groups show it.
             workload.sub_via = vec![SubVia::Subscribe];
         }
         set(&mut workload.max_writes_per_key, self.max_writes_per_key);
-        workload.zombies |= self.zombies || bug == Some("accept-zombie");
+        workload.zombies |= self.zombies || provocation.zombies;
         workload.crash_clients |= self.crash_clients || workload.zombies;
         if workload.zombies && self.crash_client_interval.is_none() && self.plan.is_none() {
             workload.crash_client_interval_s = 2.0;
@@ -379,8 +383,9 @@ pub(crate) fn test(arguments: &TestArguments, manner: Manner) -> anyhow::Result<
     }
     if arguments.bug.as_deref() == Some("list") {
         for bug in Bug::ALL {
+            let also: String = bug.also().iter().map(|name| format!(", {name}")).collect();
             print(&format!(
-                "{}\t{}\tmust show: {}",
+                "{}\t{}\tmust show: {}{also}",
                 bug.name(),
                 bug.does(),
                 bug.must().join(" or ")

@@ -62,6 +62,11 @@ fn witness(out: &mut String, verdict: &Verdict) {
     for paragraph in case.explanation.lines() {
         wrap(out, paragraph);
     }
+    let under = verdict.groups.iter().find(|group| group.primary == *name);
+    if let Some(group) = under.filter(|group| !group.consequences.is_empty()) {
+        let said = format!("What may follow from it: {}.", group.consequences.join(", "));
+        wrap(out, &said);
+    }
     out.push('\n');
 }
 

@@ -9,7 +9,7 @@ use crate::workload::SubVia;
 
 /// One run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct Plan {
     /// Where all chance comes from.
     pub seed: u64,
@@ -29,7 +29,7 @@ pub struct Plan {
 
 /// The system under test.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct BrokerPlan {
     /// `embedded`, `kafka`, or `external` where addresses were given.
     pub kind: String,
@@ -51,7 +51,7 @@ pub struct BrokerPlan {
 
 /// What is done.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct WorkloadPlan {
     /// `queue`.
     pub name: String,
@@ -91,7 +91,7 @@ pub struct WorkloadPlan {
 
 /// How our client behaves.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct ClientPlan {
     /// `all`, `1` or `0`.
     pub acks: String,
@@ -121,7 +121,7 @@ pub struct ClientPlan {
 
 /// What is judged.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CheckPlan {
     /// Whether write-write edges are inferred from offsets.
     pub ww_deps: bool,
@@ -133,7 +133,7 @@ pub struct CheckPlan {
 
 /// What is recorded of the wire.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(default, deny_unknown_fields)]
 pub struct CapturePlan {
     /// `own`, `tcpdump` (beside our own, and judged in its place) or `off`.
     pub mode: String,
@@ -196,6 +196,25 @@ impl Default for Plan {
     }
 }
 
+/// What a file of an earlier version does not say is as in the default plan.
+macro_rules! part_of_the_default {
+    ($($part:ident $field:ident)*) => {
+        $(impl Default for $part {
+            fn default() -> Self {
+                Plan::default().$field
+            }
+        })*
+    };
+}
+
+part_of_the_default! {
+    BrokerPlan broker
+    WorkloadPlan workload
+    ClientPlan client
+    CheckPlan check
+    CapturePlan capture
+}
+
 impl Plan {
     /// The name of the folder runs like this one share: workload and broker.
     #[must_use]
@@ -228,6 +247,20 @@ mod tests {
         plan.broker.properties.insert("transaction.version".into(), "1".into());
         plan.client.retries = Some(3);
         assert_eq!(Plan::from_toml(&plan.to_toml()).expect("a plan reads"), plan);
+    }
+
+    #[test]
+    fn what_an_earlier_version_did_not_write_is_as_by_default() {
+        let plan = Plan { seed: 77, ..Plan::default() };
+        let text = plan.to_toml();
+        let older: String = text
+            .lines()
+            .filter(|line| !line.starts_with("final_readers") && !line.starts_with("old_style"))
+            .flat_map(|line| [line, "\n"])
+            .collect();
+        assert!(older.len() < text.len());
+        assert_eq!(Plan::from_toml(&older).expect("an older plan reads"), plan);
+        assert_eq!(Plan::from_toml("seed = 77").expect("a short plan reads"), plan);
     }
 
     #[test]

@@ -141,29 +141,24 @@ async fn against(
 
 /// Does to the brokers what a planted bug needs to show.
 async fn provoke(plan: &Plan, brokers: &dyn broker::Cluster, limit: Duration, drive: &Drive) {
-    if plan.broker.bug.as_deref() != Some("ack-before-append") {
+    let bug = plan.broker.bug.as_deref().and_then(broker::embedded::Bug::from_name);
+    if !bug.is_some_and(|bug| bug.provocation().restart) {
         return;
     }
     tokio::time::sleep(limit / 2).await;
     for node in brokers.nodes() {
-        let nemesis = |function: &str| {
+        let nemesis = |function: &str, error: Option<String>| {
             let value = EventValue::Json(format!("[\"{node}\"]"));
-            Moment {
-                event_type: EventType::Info,
-                ..Moment::invoke(
-                    Process::Named("nemesis".into()),
-                    Function::Other(function.into()),
-                    value,
-                )
-            }
+            let process = Process::Named("nemesis".into());
+            let moment = Moment::invoke(process, Function::Other(function.into()), value);
+            drive.recorder.record(Moment { event_type: EventType::Info, error, ..moment });
         };
-        drive.recorder.record(nemesis("kill"));
-        // The embedded broker can always be killed and started; what fails shows in the history.
-        brokers.kill(node.node_id).await.ok();
-        drive.recorder.record(nemesis("kill"));
-        drive.recorder.record(nemesis("start"));
-        brokers.start(node.node_id).await.ok();
-        drive.recorder.record(nemesis("start"));
+        // What fails shows in the history, as what succeeds does.
+        let failed = |done: Result<(), broker::BrokerError>| done.err().map(|e| e.to_string());
+        nemesis("kill", None);
+        nemesis("kill", failed(brokers.kill(node.node_id).await));
+        nemesis("start", None);
+        nemesis("start", failed(brokers.start(node.node_id).await));
     }
 }
 

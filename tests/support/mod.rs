@@ -1,6 +1,8 @@
 //! A whole cluster in memory: our client and the embedded broker over streams that cut and delay
 //! what they carry, on paused time; and whole runs of the queue on it.
 
+#![allow(dead_code, reason = "each test uses a part of it")]
+
 use std::future::Future;
 use std::io::{self, Write};
 use std::net::SocketAddr;
@@ -11,15 +13,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use fencepost::broker::embedded::{Bug, Config, Embedded, TransactionVersion};
-use fencepost::checker::{self, Expectation, Verdict};
+use fencepost::broker::embedded::{Bug, Config, Embedded, Provocation, TransactionVersion};
+use fencepost::capture::{AssemblerOptions, PcapngTap, read_captures};
+use fencepost::checker::wire::WireCheck;
+use fencepost::checker::{self, Expectation, SubVia as Bound, Verdict};
 use fencepost::client::fetch::IsolationLevel;
 use fencepost::client::producer::Acks;
 use fencepost::client::transport::{Opened, Opening};
 use fencepost::client::{Conduct, Connector};
 use fencepost::history::Recorder;
+use fencepost::history::facts::{FactOptions, FactSink};
 use fencepost::history::read::{Format, read_history};
-use fencepost::history::tap::{NoTap, Tap};
+use fencepost::history::tap::{Connection, Direction, NoTap, Tap};
 use fencepost::pipeline::{AutoOffsetReset, Cluster, ClusterConfig, GroupProtocol, RetryPolicy};
 use fencepost::run::clock;
 use fencepost::workload::{self, Drive, QueueOptions, Stop, SubVia};
@@ -158,6 +163,40 @@ impl Write for Kept {
     }
 }
 
+/// A tap for which no two things happen at once: time stands still while there is work, and packets
+/// of one moment have no order.
+struct Ticking {
+    tap: Arc<PcapngTap>,
+    last_ns: AtomicU64,
+}
+
+impl Ticking {
+    fn after(&self, time_ns: u64) -> u64 {
+        let last = self.last_ns.load(Ordering::Relaxed);
+        let next = time_ns.max(last + 1);
+        self.last_ns.store(next, Ordering::Relaxed);
+        next
+    }
+}
+
+impl Tap for Ticking {
+    fn opened(&self, which: Connection, client: SocketAddr, broker: SocketAddr, time_ns: u64) {
+        self.tap.opened(which, client, broker, self.after(time_ns));
+    }
+
+    fn bytes(&self, which: Connection, direction: Direction, time_ns: u64, bytes: &[u8]) {
+        self.tap.bytes(which, direction, self.after(time_ns), bytes);
+    }
+
+    fn action(&self, which: Connection, direction: Direction, time_ns: u64, action: &str) {
+        self.tap.action(which, direction, self.after(time_ns), action);
+    }
+
+    fn closed(&self, which: Connection, by: Direction, time_ns: u64) {
+        self.tap.closed(which, by, self.after(time_ns));
+    }
+}
+
 /// What is simulated; everything else follows from the seed.
 #[derive(Clone)]
 pub(crate) struct World {
@@ -166,22 +205,33 @@ pub(crate) struct World {
     pub(crate) txn: bool,
     pub(crate) bug: Option<Bug>,
     pub(crate) time_limit: Duration,
+    pub(crate) rate_hz: Option<f64>,
+}
+
+impl World {
+    fn provocation(&self) -> Provocation {
+        self.bug.map(Bug::provocation).unwrap_or_default()
+    }
 }
 
 fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
+    let provocation = world.provocation();
+    let bound = if provocation.subscribes { SubVia::Subscribe } else { SubVia::Assign };
+    let final_s = provocation.final_time_limit_s.unwrap_or(60);
     QueueOptions {
         concurrency: 5,
         time_limit: world.time_limit,
-        final_time_limit: Duration::from_secs(60),
-        rate_hz: None,
-        txn: world.txn,
+        final_time_limit: Duration::from_secs(final_s.into()),
+        rate_hz: world.rate_hz,
+        txn: world.txn && !provocation.without_txn,
         abort_p: 0.1,
         sub_p: 1.0 / 16.0,
-        sub_via: vec![SubVia::Assign],
+        sub_via: vec![bound],
         max_writes_per_key: 64,
         active_keys: 4,
-        crash_interval: Some(Duration::from_millis(400)),
-        zombies: false,
+        // A group waits for members that crashed until their sessions end: longer than a run.
+        crash_interval: (!provocation.subscribes).then_some(Duration::from_millis(400)),
+        zombies: provocation.zombies,
         poll_wait: Duration::ZERO,
         final_readers: 1,
         one_in_flight: false,
@@ -197,9 +247,35 @@ fn options(world: &World, retry: RetryPolicy) -> QueueOptions {
     }
 }
 
+/// What a run left behind.
+pub(crate) struct Run {
+    /// Its operations, as they were written.
+    pub(crate) history: Vec<u8>,
+    /// Its packets, where they were recorded.
+    wire: Vec<u8>,
+}
+
+impl Run {
+    pub(crate) fn wire(&self) -> &[u8] {
+        &self.wire
+    }
+}
 /// One run: its history as it was written.
 pub(crate) fn history(world: &World, seed: u64) -> Vec<u8> {
     history_tapped(world, seed, Arc::new(NoTap))
+}
+
+/// One run with everything said and heard.
+pub(crate) fn recorded(world: &World, seed: u64) -> Run {
+    let kept = Kept::default();
+    let open = kept.clone();
+    let tap = PcapngTap::new(Box::new(move |_| Ok(Box::new(open.clone()))), u64::MAX);
+    let tap = Arc::new(tap.expect("memory takes every write"));
+    let ticking = Ticking { tap: tap.clone(), last_ns: AtomicU64::new(0) };
+    let history = history_tapped(world, seed, Arc::new(ticking));
+    tap.finish().expect("memory takes every write");
+    let wire = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
+    Run { history, wire }
 }
 
 /// The same; what our client says and hears goes to a tap.
@@ -236,7 +312,7 @@ pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec
         let options = options(world, retry);
         let drive = Drive::new(options, Arc::new(cluster), recorder, (clock, chance), stopped);
         let restart = async {
-            if world.bug == Some(Bug::AckBeforeAppend) {
+            if world.provocation().restart {
                 tokio::time::sleep(world.time_limit / 2).await;
                 broker.restart(1).await;
             }
@@ -248,9 +324,22 @@ pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec
     })
 }
 
-pub(crate) fn verdict(history: &[u8]) -> Verdict {
+/// The verdict on operations and packets together, as a run of the tool has it.
+pub(crate) fn verdict_of(world: &World, run: &Run) -> Verdict {
+    let sub_via = if world.provocation().subscribes { Bound::SUBSCRIBE } else { Bound::ASSIGN };
+    let expected = Expectation { sub_via, ..Expectation::default() };
+    let mut verdict = judge(&run.history, &expected);
+    let sink = FactSink::new(WireCheck::new(8), FactOptions { keep_records: false });
+    let read: Box<dyn io::BufRead + Send> = Box::new(io::Cursor::new(run.wire.clone()));
+    let (sink, _) = read_captures(vec![read], AssemblerOptions::default(), sink)
+        .expect("our own capture reads");
+    verdict.add_wire(sink.finish().finish());
+    verdict
+}
+
+fn judge(history: &[u8], expected: &Expectation) -> Verdict {
     let recorded =
         read_history(history, Format::Jsonl, NonZeroUsize::MIN).expect("our own history reads");
     assert!(recorded.stopped.is_none());
-    checker::check_on(1, &recorded.history, &Expectation::default())
+    checker::check_on(1, &recorded.history, expected)
 }

@@ -81,9 +81,16 @@ pub(super) fn write_markers(cluster: &mut Cluster, now_ms: i64) {
             && cluster.mischief.rolls(Bug::TornCommit, 4);
         for (nth, &key) in ending.partitions.iter().enumerate() {
             let commit = marker.commit && !(torn && nth == 0);
+            if commit && cluster.mischief.rolls(Bug::LoseMarker, 20) {
+                if let Some(partition) = cluster.partition_mut(key) {
+                    partition.log.end_without_marker(&marker);
+                }
+                continue;
+            }
             cluster.append_marker(key, &Marker { commit, ..marker });
         }
-        cluster.groups.end_transaction(ending.producer_id, ending.commit);
+        let keeps_offsets = ending.commit && !cluster.mischief.rolls(Bug::DropTxnOffsets, 4);
+        cluster.groups.end_transaction(ending.producer_id, keeps_offsets);
         cluster.transactions.complete(&id, now_ms);
     }
 }

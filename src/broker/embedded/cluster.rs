@@ -318,7 +318,12 @@ impl Cluster {
         let bytes = append.bytes.len() as u64;
         let (loses, overtakes) = (
             self.mischief.rolls(Bug::LoseAckedWrite, 50),
-            self.mischief.rolls(Bug::ReorderInPartition, 8),
+            self.mischief.rolls(Bug::ReorderInPartition, 3),
+        );
+        let (invents, overlaps, ages) = (
+            append.last_offset_delta == 0 && self.mischief.rolls(Bug::InventRecord, 50),
+            self.mischief.rolls(Bug::OverlapOffsets, 50),
+            self.mischief.rolls(Bug::LeaderEpochGoesBack, 50),
         );
         let partition = self.partition_mut(key)?;
         let epoch = partition.leader_epoch;
@@ -338,6 +343,15 @@ impl Cluster {
             partition.log.leave_gap(producer_id, i64::from(append.last_offset_delta) + 1);
         }
         let base_offset = partition.log.append(append, epoch);
+        if overlaps {
+            partition.log.give_last_offset_again();
+        }
+        if ages {
+            partition.log.age_last(epoch + 1);
+        }
+        if invents {
+            partition.log.invent(epoch);
+        }
         self.keep_last_batch(key);
         let log = self.partition_mut(key).map(|partition| &mut partition.log);
         let lost = log.filter(|_| loses).map_or(0, PartitionLog::lose_last);

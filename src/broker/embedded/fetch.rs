@@ -63,7 +63,13 @@ struct Fetch {
 /// Answers Fetch.
 pub(super) fn fetch(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer {
     let Some(request) = call.decode::<FetchRequest>() else { return Answer::Close };
-    let planned = node.lock().fetch_sessions.plan(&request, call.version(), node.now_ms());
+    let planned = {
+        let mut cluster = node.lock();
+        match cluster.mischief.rolls(Bug::RefuseAnnounced, 50) {
+            true => Err(ErrorCode::UNSUPPORTED_VERSION),
+            false => cluster.fetch_sessions.plan(&request, call.version(), node.now_ms()),
+        }
+    };
     let plan = match planned {
         Ok(plan) => plan,
         Err(error) => {
@@ -134,7 +140,16 @@ impl Fetch {
     fn misread(&self, cluster: &mut Cluster, reads: &mut [Read]) {
         for (wanted, read) in self.plan.wanted.iter().zip(reads) {
             if read.slice.records.is_empty() {
+                if read.high_watermark > 0 && cluster.mischief.rolls(Bug::WatermarkGoesBack, 4) {
+                    read.high_watermark -= 1;
+                    read.last_stable_offset = read.last_stable_offset.min(read.high_watermark);
+                }
                 continue;
+            }
+            if cluster.mischief.rolls(Bug::CorruptBatch, 20)
+                && let Some(first) = read.slice.records.first_mut()
+            {
+                *first = super::bug::with_wrong_checksum(first);
             }
             if cluster.mischief.is(Bug::DeliverAborted) {
                 read.aborted = read.aborted.take().map(|_| Vec::new());

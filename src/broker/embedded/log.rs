@@ -12,7 +12,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use rustc_hash::FxHashMap;
 use tokio::sync::Notify;
 
-use super::bug::Lies;
+use super::bug::{Lies, invented};
 use super::producer_state::{Incoming, ProducerState, Verifying};
 
 /// Where `partition_leader_epoch` stands in a batch; `base_offset` is at its beginning (KIP-98).
@@ -228,6 +228,42 @@ impl PartitionLog {
         let lost = self.batches.pop_back().map_or(0, |batch| batch.bytes.len() as u64);
         self.bytes -= lost;
         lost
+    }
+
+    /// The next batch begins at the last offset of the last one (a bug).
+    pub(super) fn give_last_offset_again(&mut self) {
+        self.log_end_offset -= 1;
+    }
+
+    /// The last batch says that it was written under that leader epoch (a bug).
+    pub(super) fn age_last(&mut self, leader_epoch: i32) {
+        if let Some(last) = self.batches.back_mut() {
+            let mut bytes = BytesMut::from(&last.bytes[..]);
+            bytes[LEADER_EPOCH_AT..LEADER_EPOCH_AT + 4]
+                .copy_from_slice(&leader_epoch.to_be_bytes());
+            last.bytes = bytes.freeze();
+        }
+    }
+
+    /// Appends a batch that nobody sent, made of the last one (a bug).
+    pub(super) fn invent(&mut self, leader_epoch: i32) {
+        let last = self.batches.back();
+        let made = last.and_then(|last| Some((invented(&last.bytes)?, last.max_timestamp)));
+        if let Some((bytes, max_timestamp)) = made {
+            let append = Append { bytes, last_offset_delta: 0, max_timestamp, producer: None };
+            self.append(append, leader_epoch);
+        }
+    }
+
+    /// Ends a producer's transaction without a marker in the log (a bug).
+    pub(super) fn end_without_marker(&mut self, marker: &Marker) {
+        let state = self.producers.entry(marker.producer_id).or_default();
+        let first = state.ended(marker.producer_epoch, marker.coordinator_epoch, marker.timestamp);
+        if let Some(first) = first {
+            self.ongoing.remove(&first);
+        }
+        self.verifying.remove(&marker.producer_id);
+        self.wake();
     }
 
     /// Keeps what was acknowledged (a bug keeps late). Returns whether anything was new.

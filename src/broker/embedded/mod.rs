@@ -50,6 +50,6 @@ mod topic_api;
 mod transaction;
 mod txn_api;
 
-pub use bug::Bug;
+pub use bug::{Bug, Provocation};
 pub use config::{Config, TransactionVersion};
 pub use server::{Embedded, StartError};

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use bytes::Bytes;
+use kafka_wire::ApiKey;
 use kafka_wire::header::RequestHeader;
 use tokio::sync::Notify;
 
 use super::api;
+use super::bug::Bug;
 use super::call::{Answer, Call};
 use super::cluster::Cluster;
 use super::config::Config;
-use super::outbox::Outbox;
+use super::outbox::{Mark, Outbox};
 use crate::world::Clock;
 
 /// What all nodes share.
@@ -121,6 +123,28 @@ impl Node {
             client_id: None,
         };
         let call = Call { header, client_id, body: frame.slice(body_at..) };
-        api::dispatch(self, call, out)
+        if self.config().bug.is_none() || call.header.api_key == ApiKey::API_VERSIONS {
+            return api::dispatch(self, call, out);
+        }
+        let mark = out.mark();
+        let answer = api::dispatch(self, call, out);
+        if matches!(answer, Answer::Sent) {
+            self.garble(out, mark);
+        }
+        answer
+    }
+
+    /// What a broker with a bug does to a response.
+    fn garble(&self, out: &mut Outbox, mark: Mark) {
+        let (repeats, strays) = {
+            let mischief = &mut self.lock().mischief;
+            (mischief.rolls(Bug::AnswerTwice, 200), mischief.rolls(Bug::StrayBytes, 200))
+        };
+        if repeats {
+            out.repeat(mark);
+        }
+        if strays {
+            out.lengthen(mark, &[0, 0]);
+        }
     }
 }

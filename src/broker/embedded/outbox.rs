@@ -19,6 +19,13 @@ pub(super) struct Outbox {
     len: usize,
 }
 
+/// Where a response begins.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    done: usize,
+    tail: usize,
+}
+
 /// The answer could not be written in its version: our own mistake, kept from the peer.
 #[derive(Debug)]
 pub(super) struct Unencodable;
@@ -88,6 +95,30 @@ impl Outbox {
                 self.done.push_back(self.tail.split().freeze());
                 self.done.push_back(piece);
             }
+        }
+    }
+
+    /// Where the next response will begin.
+    pub(super) fn mark(&self) -> Mark {
+        Mark { done: self.done.len(), tail: self.tail.len() }
+    }
+
+    /// Adds the response that began there once more (a bug). One that holds shared records stays.
+    pub(super) fn repeat(&mut self, mark: Mark) {
+        if mark.done == self.done.len() && mark.tail < self.tail.len() {
+            let frame = self.tail[mark.tail..].to_vec();
+            self.len += frame.len();
+            self.tail.put_slice(&frame);
+        }
+    }
+
+    /// Adds bytes to the response that began there (a bug). One that holds shared records stays.
+    pub(super) fn lengthen(&mut self, mark: Mark, stray: &[u8]) {
+        if mark.done == self.done.len() && mark.tail < self.tail.len() {
+            self.tail.put_slice(stray);
+            self.len += stray.len();
+            let length = (self.tail.len() - mark.tail - 4) as i32;
+            self.tail[mark.tail..mark.tail + 4].copy_from_slice(&length.to_be_bytes());
         }
     }
 

@@ -20,6 +20,7 @@ use super::batch_check::{Candidate, Refusal, check};
 use super::bug::Bug;
 use super::call::{Answer, Call, Later, Occasion};
 use super::cluster::{Cluster, PartitionKey, TopicRef};
+use super::log::Append;
 use super::node::Node;
 use super::outbox::Outbox;
 use super::transaction::Enlist;
@@ -28,6 +29,9 @@ use super::transaction::Enlist;
 const ENLISTS_FROM: i16 = 12;
 /// From this version on TRANSACTION_ABORTABLE may be answered.
 const ABORTABLE_FROM: i16 = 11;
+
+/// An error code that no version of the protocol has.
+const NO_ERROR_CODE: i16 = 1_234;
 
 /// One partition of a request: what to append, or why not.
 #[derive(Clone)]
@@ -203,12 +207,18 @@ impl Produce {
             } else {
                 cluster.transactions.verify(&enlist, &keys)
             };
-            for ((at, _), error) in parts.iter().zip(answers) {
+            for ((at, key), error) in parts.iter().zip(answers) {
                 if error == ErrorCode::CONCURRENT_TRANSACTIONS && enlists {
                     again |= cluster.transactions.wait(id, &self.signal);
                 }
-                let let_pass =
-                    error == ErrorCode::PRODUCER_FENCED && cluster.mischief.is(Bug::AcceptZombie);
+                let is_fenced = error == ErrorCode::PRODUCER_FENCED;
+                let let_pass = is_fenced && cluster.mischief.is(Bug::AcceptZombie);
+                if let (true, Ok(candidate)) = (is_fenced, &self.parts[*at].candidate)
+                    && cluster.mischief.is(Bug::AppendRefused)
+                {
+                    // The answer is what it should be; only the log is not.
+                    append_untracked(cluster, node, *key, candidate, false).ok();
+                }
                 if !error.is_none() && !let_pass {
                     judged[*at] = Err(self.translated(error).into());
                 }
@@ -335,7 +345,8 @@ fn append(
             partition.log.verifying.get(&producer_id).filter(|_| incoming.transactional),
         );
         if duplicate.is_some() && cluster.mischief.to_repeat.contains(&identity) {
-            return append_untracked(cluster, node, key, candidate, stamped, identity);
+            cluster.mischief.to_repeat.remove(&identity);
+            return append_untracked(cluster, node, key, candidate, stamped);
         }
         if let Some(seen) = duplicate {
             let log_append_time_ms = if stamped { seen.timestamp } else { -1 };
@@ -345,20 +356,39 @@ fn append(
                 log_start_offset,
             });
         }
-        if verdict == Err(ErrorCode::INVALID_PRODUCER_EPOCH)
-            && cluster.mischief.is(Bug::AcceptZombie)
-        {
-            return append_untracked(cluster, node, key, candidate, stamped, identity);
+        if verdict == Err(ErrorCode::INVALID_PRODUCER_EPOCH) {
+            if cluster.mischief.is(Bug::AcceptZombie) {
+                return append_untracked(cluster, node, key, candidate, stamped);
+            }
+            if cluster.mischief.is(Bug::AppendRefused) {
+                append_untracked(cluster, node, key, candidate, stamped)?;
+            }
         }
         verdict?;
     }
-    let append = if stamped { candidate.to_append_stamped(now_ms) } else { candidate.to_append() };
+    let mut append =
+        if stamped { candidate.to_append_stamped(now_ms) } else { candidate.to_append() };
+    write_down_wrongly(cluster, &mut append);
     let mut base_offset = cluster.append(key, append).ok_or(unknown)?;
     if cluster.mischief.rolls(Bug::OffsetZeroAck, 50) {
         base_offset = 0;
     }
+    if cluster.mischief.rolls(Bug::InventError, 50) {
+        return Err(ErrorCode(NO_ERROR_CODE).into());
+    }
     let log_append_time_ms = if stamped { now_ms } else { -1 };
     Ok(Outcome { base_offset, log_append_time_ms, log_start_offset })
+}
+
+/// What a broker with a bug writes instead of what it was sent; it remembers what it was sent.
+fn write_down_wrongly(cluster: &mut Cluster, append: &mut Append) {
+    let Some((_, sent)) = append.producer else { return };
+    if cluster.mischief.rolls(Bug::RenumberSequence, 20) {
+        super::bug::rewrite(&mut append.bytes, |header| header.base_sequence.0 += 1_000);
+    }
+    if sent.producer_epoch > 0 && cluster.mischief.rolls(Bug::WriteOldEpoch, 20) {
+        super::bug::rewrite(&mut append.bytes, |header| header.producer_epoch.0 -= 1);
+    }
 }
 
 /// Appends what no correct broker would, and does not remember it.
@@ -368,9 +398,7 @@ fn append_untracked(
     key: PartitionKey,
     candidate: &Candidate,
     stamped: bool,
-    identity: (i64, i16, i32),
 ) -> Judged {
-    cluster.mischief.to_repeat.remove(&identity);
     let now_ms = node.now_ms();
     let mut append =
         if stamped { candidate.to_append_stamped(now_ms) } else { candidate.to_append() };

@@ -92,6 +92,8 @@ pub(super) struct Transaction {
     pub(super) bumping: bool,
     /// A bug has decided it; what its owner decides is accepted without effect.
     decided_wrongly: bool,
+    /// A bug has forgotten it: nothing ends it.
+    hangs: bool,
     waiting: Vec<Arc<Notify>>,
 }
 
@@ -350,6 +352,15 @@ impl Transactions {
         true
     }
 
+    /// A bug: forgets an open transaction of that epoch. Returns whether there is one, now or since
+    /// before.
+    pub(super) fn hang(&mut self, id: &str, producer_epoch: i16, now: bool) -> bool {
+        let Some(txn) = self.by_id.get_mut(id) else { return false };
+        let is_open = txn.state == TxnState::Ongoing && txn.producer_epoch == producer_epoch;
+        txn.hangs |= now && is_open;
+        txn.hangs
+    }
+
     /// Ends a transaction from the broker's side: its epoch is raised, it is aborted.
     fn fence(&mut self, id: &str, now_ms: i64) {
         self.touch(id);
@@ -369,6 +380,7 @@ impl Transactions {
     pub(super) fn expire(&mut self, now_ms: i64) -> bool {
         let late = |txn: &Transaction| {
             txn.state == TxnState::Ongoing
+                && !txn.hangs
                 && txn.start_ms.saturating_add(i64::from(txn.timeout_ms)) < now_ms
         };
         let expired: Vec<String> =
@@ -458,6 +470,7 @@ impl Transaction {
             update_ms: now_ms,
             bumping: false,
             decided_wrongly: false,
+            hangs: false,
             waiting: Vec::new(),
         }
     }

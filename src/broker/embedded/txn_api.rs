@@ -87,7 +87,23 @@ fn init(node: &Node, request: &InitProducerIdRequest, version: i16) -> Result<Id
         return Err(ErrorCode::INVALID_TRANSACTION_TIMEOUT);
     }
     let own = (own.producer_id != -1).then_some(own);
-    cluster.transactions.init(id, timeout_ms, own, node.now_ms())
+    let identity = cluster.transactions.init(id, timeout_ms, own, node.now_ms())?;
+    Ok(given(&mut cluster, identity, own.is_none()))
+}
+
+/// What a producer is told that it is: what it is, but for a bug.
+fn given(cluster: &mut Cluster, identity: Identity, is_new: bool) -> Identity {
+    let others = cluster.mischief.given.first().copied();
+    if let (true, Some((producer_id, producer_epoch))) = (is_new, others)
+        && producer_id != identity.producer_id
+        && cluster.mischief.rolls(Bug::ReuseProducerId, 3)
+    {
+        return Identity { producer_id, producer_epoch };
+    }
+    if cluster.mischief.is(Bug::ReuseProducerId) && cluster.mischief.given.is_empty() {
+        cluster.mischief.given.push((identity.producer_id, identity.producer_epoch));
+    }
+    identity
 }
 
 /// Answers AddPartitionsToTxn: versions 0 to 3 are a client's, later ones carry several
@@ -222,9 +238,15 @@ pub(super) fn end_txn(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer 
             cluster.mischief.withheld.insert(enlist.transactional_id.to_owned(), withheld);
             return Answer::Close;
         }
-        permitted(&mut cluster, node, &enlist).and_then(|()| {
-            cluster.transactions.end(&enlist, request.committed, bumping, node.now_ms())
-        })
+        let forgets = request.committed && cluster.mischief.rolls(Bug::HangTransaction, 20);
+        let id = enlist.transactional_id;
+        if cluster.transactions.hang(id, enlist.producer_epoch, forgets) {
+            Err(ErrorCode::UNKNOWN_SERVER_ERROR)
+        } else {
+            permitted(&mut cluster, node, &enlist).and_then(|()| {
+                cluster.transactions.end(&enlist, request.committed, bumping, node.now_ms())
+            })
+        }
     };
     let mut response = EndTxnResponse::default();
     match ended {

@@ -46,6 +46,32 @@ pub(crate) fn find(part: &Graph, shape: Shape) -> Option<Witness> {
     Some(Witness { steps, is_shortest })
 }
 
+/// The parts whose cycles are compared by length: the smallest ones, and the largest.
+pub(crate) const COMPARED: usize = 8;
+
+/// A cycle of each part, in the order in which cases are numbered: first the shortest of those
+/// compared, then part by part. The number of a case does not depend on how many are asked for, as
+/// long as at least [`COMPARED`] parts and the largest are kept.
+pub(crate) fn in_order(parts: &[Graph], shape: Shape) -> Vec<Witness> {
+    let (head, rest) = match parts.split_last() {
+        Some((largest, others)) if others.len() > COMPARED => {
+            let (front, rest) = others.split_at(COMPARED);
+            (front.iter().chain([largest]).collect::<Vec<_>>(), rest)
+        }
+        _ => (parts.iter().collect(), &[][..]),
+    };
+    let mut found: Vec<Witness> = head.iter().filter_map(|part| find(part, shape)).collect();
+    found.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
+    found.extend(rest.iter().filter_map(|part| find(part, shape)));
+    let mut seen: Vec<Witness> = Vec::new();
+    for witness in found {
+        if !seen.contains(&witness) {
+            seen.push(witness);
+        }
+    }
+    seen
+}
+
 struct Search<'g> {
     part: &'g Graph,
     shape: Shape,

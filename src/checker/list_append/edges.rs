@@ -14,7 +14,7 @@ use serde_json::{Value as Json, json};
 use super::lists::{List, is_transaction, seen};
 use crate::checker::anomaly::Anomaly;
 use crate::checker::explain::{
-    Cycle, CycleEdge, CycleOperation, key_json, moment, process_json, value_json,
+    Cycle, CycleEdge, CycleOperation, key_json, moment, process_words, value_json,
 };
 use crate::checker::graph::{PROCESS, RW, RawEdge, Timeline, WR, WW, witness::Witness};
 use crate::checker::verdict::Case;
@@ -89,8 +89,7 @@ pub(super) fn case(
 ) -> Case {
     let ops: Vec<Op<'_>> =
         witness.steps.iter().map(|&(node, _)| history.op(timeline.row(node) as usize)).collect();
-    let operations = ops.iter().map(|op| describe(history, op)).collect();
-    let edges = (0..ops.len())
+    let explained: Vec<(CycleEdge, Option<KeyId>)> = (0..ops.len())
         .map(|place| {
             let next = (place + 1) % ops.len();
             let names = (format!("T{}", place + 1), format!("T{}", next + 1));
@@ -98,6 +97,16 @@ pub(super) fn case(
                 .edge(witness.steps[place].1)
         })
         .collect();
+    // Of each operation, what it did to the keys that its two edges speak of.
+    let operations = (0..ops.len())
+        .map(|place| {
+            let before = (place + ops.len() - 1) % ops.len();
+            let keys: Vec<KeyId> =
+                [place, before].iter().filter_map(|&edge| explained[edge].1).collect();
+            describe(history, &ops[place], &keys)
+        })
+        .collect();
+    let edges = explained.into_iter().map(|(edge, _)| edge).collect();
     let cycle = Cycle { name: row.name, operations, edges };
     let mut indexes: Vec<u64> = ops.iter().map(Op::index).collect();
     let mut walk = indexes.clone();
@@ -110,27 +119,33 @@ pub(super) fn case(
     Case { fields, operations: indexes, explanation, cycle: Some(cycle), ..Case::default() }
 }
 
-fn describe(history: &History, op: &Op<'_>) -> CycleOperation {
-    let process = process_json(history.process(op.process())).to_string();
-    let summary = op
+fn describe(history: &History, op: &Op<'_>, keys: &[KeyId]) -> CycleOperation {
+    const MOPS_MAX: usize = 6;
+    let process = process_words(history.process(op.process()));
+    let mut summary: Vec<String> = op
         .mops()
         .filter_map(|mop| match mop {
-            MopRef::Append { key, value } => {
+            MopRef::Append { key, value } if keys.contains(&key) => {
                 let (key, value) = (key_json(history, key), value_json(history, value));
-                Some(format!("append {value} to {key}"))
+                Some(format!("appended {value} to key {key}"))
             }
-            MopRef::Read { key, values } => {
+            MopRef::Read { key, values } if keys.contains(&key) => {
                 let values = seen(op, values)?;
                 let key = key_json(history, key);
-                let last = values.last().map_or("empty".to_owned(), |&last| {
-                    format!("up to {}", value_json(history, last))
-                });
-                Some(format!("read {key}: {last}"))
+                let said = match values.last() {
+                    None => "was empty".to_owned(),
+                    Some(&last) => format!("ended with {}", value_json(history, last)),
+                };
+                Some(format!("read key {key}: it {said}"))
             }
             _ => None,
         })
-        .take(6)
         .collect();
+    if summary.len() > MOPS_MAX {
+        let more = summary.len() - MOPS_MAX + 1;
+        summary.truncate(MOPS_MAX - 1);
+        summary.push(format!("… and {more} more of these keys"));
+    }
     CycleOperation { index: op.index(), process, summary }
 }
 
@@ -143,7 +158,7 @@ struct Explainer<'a, 'h> {
 }
 
 impl Explainer<'_, '_> {
-    fn edge(&self, kind: u8) -> CycleEdge {
+    fn edge(&self, kind: u8) -> (CycleEdge, Option<KeyId>) {
         let found = match kind {
             WW => self.write_write(),
             WR => self.write_read(),
@@ -162,42 +177,46 @@ impl Explainer<'_, '_> {
         &self.lists[key.0 as usize]
     }
 
-    fn write_write(&self) -> Option<CycleEdge> {
+    fn write_write(&self) -> Option<(CycleEdge, Option<KeyId>)> {
         let (key, before, after) = self.to.mops().find_map(|mop| {
             let MopRef::Append { key, value } = mop else { return None };
             let before = self.list(key).before(value)?;
             let writer = *self.list(key).writers.get(&before)?;
             (writer as usize == self.from.row).then_some((key, before, value))
         })?;
+        let of = key;
         let ((key, before), (_, after)) =
             (self.json(key, Some(before)), self.json(key, Some(after)));
         let (t1, t2) = (&self.names.0, &self.names.1);
-        Some(CycleEdge {
+        let edge = CycleEdge {
             kind: "ww",
             label: format!("key {key}: {before}, {after}"),
             because: format!("{t1} appended {before} to key {key} before {t2} appended {after}"),
             step: json!({"type": "ww", "key": key, "value": before, "value'": after}),
-        })
+        };
+        Some((edge, Some(of)))
     }
 
-    fn write_read(&self) -> Option<CycleEdge> {
+    fn write_read(&self) -> Option<(CycleEdge, Option<KeyId>)> {
         let (key, value) = self.to.mops().find_map(|mop| {
             let MopRef::Read { key, values } = mop else { return None };
             let value = *seen(&self.to, values)?.last()?;
             let writer = *self.list(key).writers.get(&value)?;
             (writer as usize == self.from.row).then_some((key, value))
         })?;
+        let of = key;
         let (key, value) = self.json(key, Some(value));
         let (t1, t2) = (&self.names.0, &self.names.1);
-        Some(CycleEdge {
+        let edge = CycleEdge {
             kind: "wr",
             label: format!("key {key}: {value}"),
             because: format!("{t1} appended {value} to key {key}, which {t2} read"),
             step: json!({"type": "wr", "key": key, "value": value}),
-        })
+        };
+        Some((edge, Some(of)))
     }
 
-    fn read_write(&self) -> Option<CycleEdge> {
+    fn read_write(&self) -> Option<(CycleEdge, Option<KeyId>)> {
         let (key, before, after) = self.to.mops().find_map(|mop| {
             let MopRef::Append { key, value } = mop else { return None };
             let before = self.list(key).before(value);
@@ -210,21 +229,28 @@ impl Explainer<'_, '_> {
             });
             missed.then_some((key, before, value))
         })?;
+        let of = key;
         let ((key, before), (_, after)) = (self.json(key, before), self.json(key, Some(after)));
         let (t1, t2) = (&self.names.0, &self.names.1);
-        Some(CycleEdge {
+        let version =
+            if before.is_null() { "as empty".to_owned() } else { format!("up to {before}") };
+        let edge = CycleEdge {
             kind: "rw",
-            label: format!("key {key}: not {after}"),
-            because: format!("{t1} read key {key} without {after}, which {t2} appended"),
+            label: match before {
+                Json::Null => format!("key {key}: empty, not {after}"),
+                ref before => format!("key {key}: {before}, not {after}"),
+            },
+            because: format!("{t1} read key {key} {version}, without {after}, which {t2} appended"),
             step: json!({"type": "rw", "key": key, "value": before, "value'": after}),
-        })
+        };
+        Some((edge, Some(of)))
     }
 
-    fn in_time(&self, kind: &'static str) -> CycleEdge {
+    fn in_time(&self, kind: &'static str) -> (CycleEdge, Option<KeyId>) {
         let (t1, t2) = (&self.names.0, &self.names.1);
         let end = self.from.index();
         let begin = self.to.invoke_index().unwrap_or_else(|| self.to.index());
-        CycleEdge {
+        let edge = CycleEdge {
             kind,
             label: format!("{end} before {begin}"),
             because: format!(
@@ -233,6 +259,7 @@ impl Explainer<'_, '_> {
                 moment(self.to.invoke_ns())
             ),
             step: json!({"type": kind, "completed": end, "invoked": begin}),
-        }
+        };
+        (edge, None)
     }
 }

@@ -119,17 +119,14 @@ impl Search<'_, '_> {
             timeline: &self.timeline,
             windows: &windows,
             realtime: &takes_part,
-            parts_max: report.expected.cases_max(8),
+            parts_max: report.expected.cases_max(8).max(witness::COMPARED),
         };
         let view = View { mask: WW | WR | RW | RT | PROCESS, types: types.clone(), narrows: false };
         let counts = census.take(&[edges], &[view], self.threads);
         for (row, count) in types.iter().zip(counts.into_iter().flatten()) {
             if count.is_told {
                 let shape = row.shape.expect("only cycle types are counted");
-                let mut found: Vec<_> =
-                    count.parts.iter().filter_map(|part| witness::find(part, shape)).collect();
-                found.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
-                found.dedup();
+                let found = witness::in_order(&count.parts, shape);
                 let explain =
                     |witness| edges::case(self.history, self.lists, &self.timeline, row, witness);
                 let cases = found.iter().map(explain).collect();

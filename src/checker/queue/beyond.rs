@@ -7,7 +7,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value as Json, json};
+use serde_json::json;
 
 use super::Analysis;
 use super::gather::Fate;
@@ -16,9 +16,9 @@ use super::tally::Hit;
 use super::values::{READ_OK, SENT_OK};
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::expectation::Expectation;
-use crate::checker::explain::{key_json, list, operation, outcome, value_json};
+use crate::checker::explain::{key_json, operation, outcome, value_json, words};
 use crate::checker::verdict::{Case, Found};
-use crate::history::{KeyId, MopRef};
+use crate::history::{KeyId, MopRef, Value};
 
 /// Both, from the writes known to be lost.
 pub(super) fn find(
@@ -54,36 +54,53 @@ fn torn(analysis: &Analysis<'_>, lost: &[Hit]) -> Vec<Case> {
 fn torn_case(analysis: &Analysis<'_>, lost: &[(u32, u32, u32)]) -> Option<Case> {
     let history = analysis.history;
     let op = history.op(lost[0].0 as usize);
-    let (key, value, reader) = op.mops().find_map(|mop| {
-        let MopRef::Send { key, value, .. } = mop else { return None };
-        let values = &analysis.keys[key.0 as usize].values;
-        let is_read = values.has(values.number(value), READ_OK);
-        is_read.then(|| Some((key, value, first_ok_reader(analysis, key, value)?)))?
-    })?;
-    let missing: Vec<(Json, Json)> = lost
-        .iter()
-        .map(|&(_, key, number)| {
-            let value = analysis.keys[key as usize].values.value(number);
-            (key_json(history, KeyId(key)), value_json(history, value))
+    let read: Vec<(KeyId, Value)> = op
+        .mops()
+        .filter_map(|mop| {
+            let MopRef::Send { key, value, .. } = mop else { return None };
+            let values = &analysis.keys[key.0 as usize].values;
+            values.has(values.number(value), READ_OK).then_some((key, value))
         })
         .collect();
-    let said: Vec<Json> =
-        missing.iter().map(|(key, value)| json!(format!("{value} of key {key}"))).collect();
-    let (read_key, read_value) = (key_json(history, key), value_json(history, value));
+    let &(first_key, first_value) = read.first()?;
+    let reader = first_ok_reader(analysis, first_key, first_value)?;
+    let missing = lost
+        .iter()
+        .map(|&(_, key, number)| (KeyId(key), analysis.keys[key as usize].values.value(number)));
+    let missing: Vec<(KeyId, Value)> = missing.collect();
+    let name =
+        |&(key, value): &(KeyId, Value)| (key_json(history, key), value_json(history, value));
+    let say = |part: &[(KeyId, Value)], preposition: &str| {
+        let said = part.iter().map(|record| {
+            let of_key = &analysis.keys[record.0.0 as usize];
+            let at = match of_key.order.first(of_key.values.number(record.1)) {
+                NO_INDEX => String::new(),
+                index => format!(" (offset {})", of_key.order.offsets[index as usize]),
+            };
+            let (key, value) = name(record);
+            format!("{value} {preposition} key {key}{at}")
+        });
+        words(said, part.len())
+    };
+    let sent: Vec<(KeyId, Value)> = read.iter().chain(&missing).copied().collect();
     let explanation = format!(
-        "T1, {}, sent {read_value} to key {read_key} and more, and {}. T2, {}, polled {read_value}, \
-         so T1 took effect. However, no operation that succeeded ever polled {}, though readers \
-         went past: a part of T1 is there and a part is not.",
+        "T1, {}, sent {} in one transaction and {}. One part of it was read, {}: T2, {}, polled {}. \
+         However, no operation that succeeded ever polled the other part, {}, though readers went \
+         past: T1 is torn.",
         operation(&op, history),
+        say(&sent, "to"),
         outcome(&op),
+        say(&read, "of"),
         operation(&history.op(reader as usize), history),
-        list(&said).replace('"', "")
+        name(&read[0]).1,
+        say(&missing, "of"),
     );
+    let names = |part: &[(KeyId, Value)]| part.iter().map(name).collect::<Vec<_>>();
     let fields = vec![
-        ("key", missing[0].0.clone()),
-        ("value", missing[0].1.clone()),
-        ("missing", json!(missing)),
-        ("read", json!([read_key, read_value])),
+        ("key", name(&missing[0]).0),
+        ("value", name(&missing[0]).1),
+        ("missing", json!(names(&missing))),
+        ("read", json!(names(&read))),
         ("writer", json!(op.index())),
         ("reader", json!(history.op(reader as usize).index())),
     ];
@@ -91,11 +108,7 @@ fn torn_case(analysis: &Analysis<'_>, lost: &[(u32, u32, u32)]) -> Option<Case> 
     Some(Case { fields, operations, explanation, ..Case::default() })
 }
 
-fn first_ok_reader(
-    analysis: &Analysis<'_>,
-    key: KeyId,
-    value: crate::history::Value,
-) -> Option<u32> {
+fn first_ok_reader(analysis: &Analysis<'_>, key: KeyId, value: Value) -> Option<u32> {
     let fate = &analysis.gathered.rows.fate;
     analysis
         .gathered

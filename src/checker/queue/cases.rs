@@ -12,7 +12,9 @@ use super::tally::{Hit, Kind, Tallies};
 use super::values::READ_OK;
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::expectation::Expectation;
-use crate::checker::explain::{key_json, list, moment, operation, outcome, value_json};
+use crate::checker::explain::{
+    error_words, key_json, list, moment, operation, outcome, value_json,
+};
 use crate::checker::verdict::{Case, Found};
 use crate::history::columns::Op;
 use crate::history::{KeyId, Value};
@@ -37,7 +39,13 @@ pub(super) fn of(
         if tally.count == 0 {
             continue;
         }
-        let cases = tally.hits.iter().map(|hit| case(analysis, kind, hit)).collect();
+        let mut cases: Vec<Case> = tally.hits.iter().map(|hit| case(analysis, kind, hit)).collect();
+        if let Some(excuse) = row.excuse(expected, false) {
+            for case in &mut cases {
+                case.explanation.push(' ');
+                case.explanation.push_str(excuse);
+            }
+        }
         let found = Found { count: tally.count, bad: row.is_bad(expected, false), cases };
         anomalies.insert(kind.name().to_owned(), found);
     }
@@ -196,9 +204,10 @@ impl<'a, 'h> Teller<'a, 'h> {
         let reader = self.first_reader(self.hit.from, None).unwrap_or(NO_ROW);
         let error = self.op(self.hit.row).error().unwrap_or_default();
         let explanation = format!(
-            "T1, {}, sent {value} to key {key} and was told that its producer is fenced ({error}). \
+            "T1, {}, sent {value} to key {key} and was told that its producer is fenced{}. \
              However, T2, {}, polled {value} all the same. A write of a fenced producer took effect.",
             self.say(self.hit.row),
+            error_words(&self.op(self.hit.row)),
             self.say(reader)
         );
         let fields = vec![
@@ -218,28 +227,43 @@ impl<'a, 'h> Teller<'a, 'h> {
         let values = &self.of_key().values;
         let at_bound = |&value: &u32| values.has(value, READ_OK) && order.first(value) == bound;
         let read = (0..values.len() as u32).find(at_bound).unwrap_or(order.values[bound as usize]);
-        let reader = self.first_reader(read, None).unwrap_or(NO_ROW);
-        let (read, read_at) = (self.value_json(read), order.offsets[bound as usize]);
+        let furthest = self.first_reader(read, None).unwrap_or(NO_ROW);
         let index = order.first(self.hit.from);
         let writer = self.op(self.hit.row);
         let place = if index == NO_INDEX {
-            "with an acknowledgement that named no offset".to_owned()
+            " with an acknowledgement that named no offset".to_owned()
         } else {
-            format!("at offset {}", order.offsets[index as usize])
+            format!(" at offset {}", order.offsets[index as usize])
         };
-        let behind = if index == NO_INDEX {
-            let next = self.newest_writer(bound);
+        let next = if index == NO_INDEX { self.newest_writer(bound) } else { NO_ROW };
+        // The first that went past: where the place is known, past the place; else past a value
+        // that was sent only after this one was acknowledged.
+        let is_past = |value: u32| match next {
+            NO_ROW => order.first(value) != NO_INDEX && order.first(value) > index,
+            next => values.writer[value as usize] == next,
+        };
+        let (reader, past) = self.first_past(is_past).unwrap_or((furthest, read));
+        let (past_value, past_index) = (self.value_json(past), order.first(past));
+        let past_at = match past_index {
+            NO_INDEX => String::new(),
+            index => format!(" from offset {}", order.offsets[index as usize]),
+        };
+        let behind = if next == NO_ROW {
             format!(
-                "It completed before {} began, whose value stands in the log, so {value} stands \
-                 before that",
-                self.say(next)
+                "T2, {}, was the first to go past it: it polled {past_value}{past_at}",
+                self.say(reader)
             )
         } else {
-            format!("T2, {}, polled {read} from offset {read_at}", self.say(reader))
+            format!(
+                "It was acknowledged before {} began, so {value} stands before {past_value} in \
+                 the log; T2, {}, polled {past_value}{past_at}",
+                self.say(next),
+                self.say(reader)
+            )
         };
         let explanation = format!(
-            "T1, {}, sent {value} to key {key} {place} and {}. {behind}; readers went past {value}. \
-             However, no operation that succeeded ever polled {value}: the write is lost.",
+            "T1, {}, sent {value} to key {key}{place} and {}. {behind}. However, no operation that \
+             succeeded ever polled {value}: the write is lost.",
             self.say(self.hit.row),
             if writer.kind() == crate::history::EventType::Ok {
                 "succeeded"
@@ -247,15 +271,31 @@ impl<'a, 'h> Teller<'a, 'h> {
                 "ended undecided, but another of its values was read, so the whole of it happened"
             },
         );
-        let index = if index == NO_INDEX { Json::Null } else { json!(index) };
+        let json_index = if index == NO_INDEX { Json::Null } else { json!(index) };
+        let offset = (index != NO_INDEX).then(|| order.offsets[index as usize]);
         let fields = vec![
             ("value", value),
-            ("index", index),
+            ("offset", json!(offset)),
+            ("index", json_index),
             ("max-read-index", json!(bound)),
             ("writer", self.index_of(self.hit.row)),
-            ("max-read", self.index_of(reader)),
+            ("reader", self.index_of(reader)),
+            ("max-read", self.index_of(furthest)),
         ];
         self.done(fields, [self.hit.row, reader], explanation)
+    }
+
+    /// The first operation that succeeded and polled a value that is past something, and the first
+    /// such value it polled.
+    fn first_past(&self, is_past: impl Fn(u32) -> bool) -> Option<(u32, u32)> {
+        let (gathered, values) = (&self.analysis.gathered, &self.of_key().values);
+        let is_ok = |runs: &&[super::gather::Polled]| {
+            gathered.rows.fate[runs[0].row as usize] == super::gather::Fate::Ok
+        };
+        gathered.polls(self.key.0 as usize).filter(is_ok).find_map(|runs| {
+            let mut numbers = gathered.records(runs).map(|(_, value)| values.number(value));
+            Some((runs[0].row, numbers.find(|&number| is_past(number))?))
+        })
     }
 
     /// The writer, of the values up to an index, that was invoked last.
@@ -309,7 +349,7 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn aborted(&self) -> Case {
         let (key, value) = (self.key_json(), self.value_json(self.hit.from));
         let writer = self.op(self.hit.earlier_row);
-        let error = writer.error().map_or(String::new(), |error| format!(" ({error})"));
+        let error = error_words(&writer);
         let explanation = format!(
             "T1, {}, sent {value} to key {key} and definitely failed{error} at {}. However, T2, \
              {}, which succeeded, polled {value}: an aborted read.",
@@ -330,7 +370,7 @@ impl<'a, 'h> Teller<'a, 'h> {
         let explanation = format!(
             "T1, {}, sent {value} to key {key} and then more to the same key. T2, {}, polled key \
              {key} up to {value} and not the rest: it saw T1 half done. A poll may stop \
-             anywhere, so this is told and not held against the broker.",
+             anywhere, so this is not held against the broker.",
             self.say(self.hit.earlier_row),
             self.say(self.hit.row)
         );
@@ -399,9 +439,9 @@ impl<'a, 'h> Teller<'a, 'h> {
         );
         let explanation = if is_skip {
             let skipped = self.skipped();
-            let said = list(&skipped);
+            let said = stand(&skipped);
             fields.push(("skipped", json!(skipped)));
-            format!("{what} However, {said} stands between them in the log.")
+            format!("{what} However, {said} between them in the log.")
         } else if from == to {
             format!("{what} That is the same record twice.")
         } else {
@@ -418,24 +458,30 @@ impl<'a, 'h> Teller<'a, 'h> {
         let delta = i64::from(self.hit.to) - i64::from(self.hit.from);
         let mut fields =
             vec![("delta", json!(delta)), ("ops", json!(rows.map(|r| self.index_of(r))))];
+        let preposition = if verb == "sent" { "to" } else { "of" };
         let what = format!(
-            "T1, {}, {verb} {from} (offset {from_at}) last of key {key}. T2, {}, a later one of \
-             the same process, {verb} {to} (offset {to_at}) first.",
+            "T1, {}, last {verb} {from} {preposition} key {key} (offset {from_at}). T2, {}, a \
+             later one of the same process, first {verb} {to} (offset {to_at}).",
             self.say(rows[0]),
             self.say(rows[1])
         );
+        fields.insert(0, ("values", json!([from, to])));
         let explanation = if is_skip {
             let skipped = self.skipped();
-            let said = list(&skipped);
+            let (said, were) = (stand(&skipped), if skipped.len() == 1 { "was" } else { "were" });
             fields.push(("skipped", json!(skipped)));
-            format!("{what} However, {said} stands between them in the log and was passed over.")
+            format!("{what} However, {said} between them in the log and {were} passed over.")
         } else {
-            fields.push(("values", json!([from, to])));
             let back = if from == to { "the same record again" } else { "further back in the log" };
             format!("{what} However, that is {back}.")
         };
         self.done(fields, rows, explanation)
     }
+}
+
+/// `8 stands`, `8 and 9 stand`.
+fn stand(values: &[Json]) -> String {
+    format!("{} {}", list(values), if values.len() == 1 { "stands" } else { "stand" })
 }
 
 fn capital(text: &str) -> String {

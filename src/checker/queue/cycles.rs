@@ -79,7 +79,7 @@ impl Search<'_, '_> {
         edges.push(self.process_order());
         let history = self.analysis.history;
         let realtime = |node| is_vertex(&history.op(timeline.row(node) as usize));
-        let parts_max = self.expected.cases_max(8);
+        let parts_max = self.expected.cases_max(8).max(witness::COMPARED);
         let census = Census { timeline, windows: &windows, realtime: &realtime, parts_max };
         let judged = rows(|rw| rw == Rw::None);
         let views = [
@@ -141,8 +141,12 @@ impl Search<'_, '_> {
         let is_pure = pure.is_told && row.bad == Bad::WithoutWwDeps;
         if !count.is_told && !is_pure {
             if count.components > 0 {
+                let (have, each) = match count.components {
+                    1 => ("component also has", ""),
+                    _ => ("components also have", "each "),
+                };
                 self.cycles.observations.push(format!(
-                    "{} components also have a {} cycle, each with a stronger one",
+                    "{} {have} a {} cycle, {each}with a stronger one",
                     count.components, row.name
                 ));
             }
@@ -150,23 +154,23 @@ impl Search<'_, '_> {
         }
         let max = self.expected.cases_max(row.shown);
         let shape = row.shape.expect("only cycle types are counted here");
-        let mut witnesses: Vec<witness::Witness> = Vec::new();
-        for part in pure.parts.iter().filter(|_| is_pure).chain(&count.parts) {
-            witnesses.extend(witness::find(part, shape));
-        }
-        let from_pure = if is_pure { pure.parts.len() } else { 0 };
-        let from_pure = from_pure.min(witnesses.len());
-        let (first, rest) = witnesses.split_at_mut(from_pure);
-        first.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
-        rest.sort_by_key(|witness| (witness.steps.len(), witness.clone()));
         let mut seen: Vec<witness::Witness> = Vec::new();
-        for witness in witnesses {
-            if seen.len() < max && !seen.contains(&witness) {
-                seen.push(witness);
+        let pure_parts = if is_pure { pure.parts.as_slice() } else { &[] };
+        for parts in [pure_parts, &count.parts] {
+            for witness in witness::in_order(parts, shape) {
+                if !seen.contains(&witness) {
+                    seen.push(witness);
+                }
             }
         }
+        seen.truncate(max);
         let bad = row.is_bad(self.expected, is_pure);
-        let cases = seen.iter().map(|w| steps::case(self.analysis, row, w)).collect();
+        let case = |witness: &witness::Witness| {
+            let is_pure = is_pure && witness.steps.iter().all(|&(_, kind)| kind != WW);
+            let excuse = row.excuse(self.expected, is_pure);
+            steps::case(self.analysis, row, witness, excuse)
+        };
+        let cases = seen.iter().map(case).collect();
         let count = count.components.max(pure.components);
         self.cycles.anomalies.insert(row.name.into(), Found { count, bad, cases });
     }

@@ -7,14 +7,21 @@ use super::Analysis;
 use super::edges::next_writer;
 use super::order::NO_INDEX;
 use crate::checker::anomaly::Anomaly;
-use crate::checker::explain::{Cycle, CycleEdge, CycleOperation, key_json, moment, value_json};
+use crate::checker::explain::{
+    Cycle, CycleEdge, CycleOperation, key_json, moment, process_words, value_json,
+};
 use crate::checker::graph::{PROCESS, RT, RW, WR, WW, witness::Witness};
 use crate::checker::verdict::Case;
 use crate::history::columns::Op;
-use crate::history::{KeyId, MopRef, Process, Value};
+use crate::history::{KeyId, MopRef, Value};
 
 /// A cycle as a case.
-pub(super) fn case(analysis: &Analysis<'_>, row: &Anomaly, witness: &Witness) -> Case {
+pub(super) fn case(
+    analysis: &Analysis<'_>,
+    row: &Anomaly,
+    witness: &Witness,
+    excuse: Option<&str>,
+) -> Case {
     let rows: Vec<u32> = witness.steps.iter().map(|&(n, _)| analysis.timeline.row(n)).collect();
     let count = rows.len();
     let mut operations: Vec<CycleOperation> =
@@ -29,7 +36,13 @@ pub(super) fn case(analysis: &Analysis<'_>, row: &Anomaly, witness: &Witness) ->
         edges.push(edge.0);
     }
     for op in &mut operations {
-        op.summary.dedup();
+        let mut told = Vec::new();
+        for line in op.summary.drain(..) {
+            if !told.contains(&line) {
+                told.push(line);
+            }
+        }
+        op.summary = told;
     }
     let mut indexes: Vec<u64> = operations.iter().map(|op| op.index).collect();
     let cycle = Cycle { name: row.name, operations, edges };
@@ -37,17 +50,18 @@ pub(super) fn case(analysis: &Analysis<'_>, row: &Anomaly, witness: &Witness) ->
     walk.extend(indexes.first().copied());
     let steps: Vec<&Json> = cycle.edges.iter().map(|edge| &edge.step).collect();
     let fields = vec![("type", json!(row.name)), ("cycle", json!(walk)), ("steps", json!(steps))];
-    let explanation = cycle.explain(witness.is_shortest);
+    let mut explanation = cycle.explain(witness.is_shortest);
+    if let Some(excuse) = excuse {
+        explanation.push(' ');
+        explanation.push_str(excuse);
+    }
     indexes.sort_unstable();
     indexes.dedup();
     Case { fields, operations: indexes, explanation, cycle: Some(cycle), ..Case::default() }
 }
 
 fn describe(op: &Op<'_>, analysis: &Analysis<'_>) -> CycleOperation {
-    let process = match analysis.history.process(op.process()) {
-        Process::Client(number) => number.to_string(),
-        Process::Named(name) => name.to_string(),
-    };
+    let process = process_words(analysis.history.process(op.process()));
     CycleOperation { index: op.index(), process, summary: Vec::new() }
 }
 
@@ -129,8 +143,8 @@ impl<'h> Explainer<'_, 'h> {
         let label = format!("key {key_json}: {first}, {second}");
         Some((
             CycleEdge { kind: "ww", label, because, step },
-            Some(format!("sent {first} to {key_json}")),
-            Some(format!("sent {second} to {key_json}")),
+            Some(format!("sent {first} to key {key_json}")),
+            Some(format!("sent {second} to key {key_json}")),
         ))
     }
 
@@ -159,8 +173,8 @@ impl<'h> Explainer<'_, 'h> {
         let label = format!("key {key_json}: {value}");
         Some((
             CycleEdge { kind: "wr", label, because, step },
-            Some(format!("sent {value} to {key_json}")),
-            Some(format!("polled {value} of {key_json}")),
+            Some(format!("sent {value} to key {key_json}")),
+            Some(format!("polled {value} of key {key_json}")),
         ))
     }
 
@@ -183,8 +197,8 @@ impl<'h> Explainer<'_, 'h> {
         let label = format!("key {key_json}: {first}, not {second}");
         Some((
             CycleEdge { kind: "rw", label, because, step },
-            Some(format!("polled {key_json} up to {first}")),
-            Some(format!("sent {second} to {key_json}")),
+            Some(format!("polled key {key_json} up to {first}")),
+            Some(format!("sent {second} to key {key_json}")),
         ))
     }
 

@@ -30,6 +30,8 @@ struct Tally {
 #[derive(Debug)]
 pub(super) struct Ledger {
     tallies: [Tally; Invariant::COUNT],
+    /// What has a name of its own beside the invariant that it breaks.
+    regressions: Tally,
     connections: FxHashMap<u64, (SocketAddr, SocketAddr)>,
     cases_max: usize,
 }
@@ -39,7 +41,12 @@ impl Ledger {
     pub(super) fn new(cases_max: usize) -> Self {
         let cases_max = if cases_max == 0 { CASES_MAX } else { cases_max.min(CASES_MAX) };
         let tallies = std::array::from_fn(|_| Tally::default());
-        Self { tallies, connections: FxHashMap::default(), cases_max }
+        Self {
+            tallies,
+            regressions: Tally::default(),
+            connections: FxHashMap::default(),
+            cases_max,
+        }
     }
 
     pub(super) fn name_connection(
@@ -84,9 +91,27 @@ impl Ledger {
         let tally = &mut self.tallies[invariant as usize];
         tally.checked += 1;
         tally.broken += 1;
-        if tally.cases.len() >= self.cases_max {
-            return;
+        if tally.cases.len() < self.cases_max {
+            let case = self.case(fields, marks, explanation);
+            self.tallies[invariant as usize].cases.push(case);
         }
+    }
+
+    /// A group's committed offset went back.
+    pub(super) fn regressed(
+        &mut self,
+        fields: Vec<(&'static str, Json)>,
+        marks: &[Mark],
+        explanation: String,
+    ) {
+        self.regressions.broken += 1;
+        if self.regressions.cases.len() < self.cases_max {
+            let case = self.case(fields, marks, explanation);
+            self.regressions.cases.push(case);
+        }
+    }
+
+    fn case(&self, fields: Vec<(&'static str, Json)>, marks: &[Mark], explanation: String) -> Case {
         let mut case = Case { fields, explanation, ..Case::default() };
         for mark in marks {
             let connection = match self.connections.get(&mark.connection()) {
@@ -103,7 +128,7 @@ impl Ledger {
                 }
             }
         }
-        self.tallies[invariant as usize].cases.push(case);
+        case
     }
 
     /// The same about one exchange.
@@ -132,6 +157,11 @@ impl Ledger {
                 let found = Found { count: broken, bad: true, cases };
                 anomalies.insert(invariant.name().to_owned(), found);
             }
+        }
+        let Tally { broken, cases, .. } = self.regressions;
+        if broken > 0 {
+            let found = Found { count: broken, bad: true, cases };
+            anomalies.insert("consumer-offset-regression".to_owned(), found);
         }
         (anomalies, checks)
     }

@@ -177,7 +177,7 @@ fn visible(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transacti
 }
 
 fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transactions) {
-    for fetch in &history.fetches {
+    for (nth, fetch) in history.fetches.iter().enumerate() {
         let before = history.commits.partition_point(|commit| {
             // What was sent after the fetch was answered cannot be in the answer.
             fetch.mark.response().is_none_or(|at| commit.mark.request().time_ns <= at.time_ns)
@@ -216,7 +216,18 @@ fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transac
             (Some(last), _, Some(_)) => {
                 let marks = [commits[last].mark, fetch.mark];
                 let why = format!("{} had been committed since", commits[last].offset);
+                // What was told once is no matter of its transaction any more.
+                let was_told = |earlier: &&Fetch| {
+                    earlier.offset == commits[last].offset
+                        && commits[last].mark.is_before(&earlier.mark)
+                        && earlier.mark.is_before(&fetch.mark)
+                };
+                let told = history.fetches[..nth].iter().rev().take(LOOK_BACK).find(was_told);
+                let invariant = if told.is_some() { G3 } else { invariant };
                 lost(stage, key, (invariant, fetch), &marks, &why);
+                if (0..commits[last].offset).contains(&fetch.offset) {
+                    regressed(stage, key, (&commits[last], fetch));
+                }
             }
             (Some(last), None, None) if fetch.offset < 0 => {
                 let marks = [commits[last].mark, fetch.mark];
@@ -251,6 +262,20 @@ fn lost(
         fetch.offset
     );
     stage.ledger.broken(invariant, fields(key, fetch.offset), marks, explanation);
+}
+
+/// The same for whoever reads operations: the group goes back and reads records again.
+fn regressed(stage: &mut Stage, key: &Key, (last, fetch): (&Commit, &Fetch)) {
+    let (_, group, topic, partition) = key;
+    let explanation = format!(
+        "Group {group} had committed {} for {topic}-{partition}, and was told {} afterwards: whoever \
+         takes the partition over reads {} records again.",
+        last.offset,
+        fetch.offset,
+        last.offset - fetch.offset
+    );
+    let marks = [last.mark, fetch.mark];
+    stage.ledger.regressed(fields(key, fetch.offset), &marks, explanation);
 }
 
 /// G4: in one generation a partition belongs to one member, so two members of one generation that

@@ -146,6 +146,9 @@ pub(super) struct Member {
     joined_nth: u64,
 }
 
+/// For so long a rebalance waits for members where it is hasty (a bug).
+const HASTE_MS: i32 = 20;
+
 /// The group.
 #[derive(Debug)]
 pub(super) struct Classic {
@@ -160,6 +163,8 @@ pub(super) struct Classic {
     /// When the phase of a rebalance that is under way ends at the latest.
     phase_ends_ms: i64,
     next_nth: u64,
+    /// A bug: rebalances do not wait for members.
+    pub(super) is_hasty: bool,
 }
 
 impl Default for Classic {
@@ -174,6 +179,7 @@ impl Default for Classic {
             pending: BTreeMap::new(),
             phase_ends_ms: i64::MAX,
             next_nth: 0,
+            is_hasty: false,
         }
     }
 }
@@ -439,7 +445,8 @@ impl Classic {
         if self.state != State::PreparingRebalance {
             self.state = State::PreparingRebalance;
             let longest = self.members.values().map(|m| m.rebalance_timeout_ms).max();
-            self.phase_ends_ms = now_ms.saturating_add(longest.unwrap_or(0).into());
+            let wait_ms = longest.unwrap_or(0).min(if self.is_hasty { HASTE_MS } else { i32::MAX });
+            self.phase_ends_ms = now_ms.saturating_add(wait_ms.into());
         }
         self.complete_join_if_all(now_ms);
     }

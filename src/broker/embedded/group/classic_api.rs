@@ -11,6 +11,7 @@ use kafka_protocol::messages::{
 use kafka_protocol::protocol::StrBytes;
 use kafka_wire::ErrorCode;
 
+use super::super::bug::Bug;
 use super::super::call::{Answer, Call, Later};
 use super::super::cluster::Cluster;
 use super::super::node::Node;
@@ -111,6 +112,7 @@ fn join_in(
     if !join.member_id.is_empty() && !cluster.groups.groups.contains_key(group_id) {
         return Err(ErrorCode::UNKNOWN_MEMBER_ID);
     }
+    let is_hasty = cluster.mischief.is(Bug::AcceptStaleCommit);
     let group = cluster.groups.make(group_id);
     if let Members::Consumer(consumer) = &group.members {
         if !consumer.is_empty() {
@@ -119,7 +121,10 @@ fn join_in(
         group.members = Members::Classic(Classic::default());
     }
     match &mut group.members {
-        Members::Classic(classic) => Ok(classic.join(join, fresh_id, node.now_ms())),
+        Members::Classic(classic) => {
+            classic.is_hasty = is_hasty;
+            Ok(classic.join(join, fresh_id, node.now_ms()))
+        }
         Members::Consumer(_) => Err(ErrorCode::INCONSISTENT_GROUP_PROTOCOL),
     }
 }
@@ -157,7 +162,7 @@ pub(crate) fn sync_group(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answ
     let Some(request) = call.decode::<SyncGroupRequest>() else { return Answer::Close };
     let version = call.version();
     let owned = |text: &Option<StrBytes>| text.as_ref().map(ToString::to_string);
-    let sync = Sync {
+    let mut sync = Sync {
         member_id: request.member_id.to_string(),
         instance_id: owned(&request.group_instance_id),
         generation_id: request.generation_id,
@@ -172,6 +177,12 @@ pub(crate) fn sync_group(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answ
     let now_ms = node.now_ms();
     let reply = {
         let mut cluster = node.lock();
+        // A bug: what was meant for one member is told to another as well.
+        if let [first, second, ..] = &mut sync.assignments[..]
+            && cluster.mischief.rolls(Bug::SharePartition, 2)
+        {
+            second.1.clone_from(&first.1);
+        }
         match classic(&mut cluster, node, &request.group_id) {
             // From version 5 on both protocol fields are there (KIP-559).
             Ok(_)

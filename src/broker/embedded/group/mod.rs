@@ -77,6 +77,8 @@ pub(super) struct Groups {
     groups: BTreeMap<String, Group>,
     /// Which groups have offsets in the open transaction of a producer id.
     in_transactions: BTreeMap<i64, BTreeSet<String>>,
+    /// Offsets that were committed, in transactions or not.
+    commits: u64,
     /// Whether changes are noted for a journal.
     pub(super) touch: bool,
     /// What has changed since the journal was last written.

@@ -42,6 +42,10 @@ pub(crate) struct Committed {
     pub(crate) offset: i64,
     pub(crate) leader_epoch: i32,
     pub(crate) metadata: StrBytes,
+    /// Which commit it is, of all in the order they came in.
+    nth: u64,
+    /// The offset that it replaced, −1 if none: what a bug goes back to.
+    before: i64,
 }
 
 impl Committed {
@@ -57,7 +61,7 @@ impl Committed {
 impl From<KeptOffset> for Committed {
     fn from(kept: KeptOffset) -> Self {
         let metadata = StrBytes::from(kept.metadata);
-        Self { offset: kept.offset, leader_epoch: kept.leader_epoch, metadata }
+        Self { offset: kept.offset, leader_epoch: kept.leader_epoch, metadata, nth: 0, before: -1 }
     }
 }
 
@@ -82,6 +86,15 @@ pub(super) struct GroupOffsets {
 }
 
 impl GroupOffsets {
+    fn put(&mut self, place: Place, mut committed: Committed) {
+        let known = self.committed.get(&place);
+        committed.before = known.map_or(-1, |known| match known.offset {
+            same if same == committed.offset => known.before,
+            other => other,
+        });
+        self.committed.insert(place, committed);
+    }
+
     fn is_pending(&self, place: &Place) -> bool {
         self.pending.values().any(|offsets| offsets.contains_key(place))
     }
@@ -94,10 +107,15 @@ impl Groups {
             let Some(group) = self.groups.get_mut(&id) else { continue };
             let pending = group.offsets.pending.remove(&producer_id).unwrap_or_default();
             for (place, committed) in pending.into_iter().filter(|_| commit) {
+                // As in Kafka the last to come in stays, whichever transaction ends first.
+                let is_newer = |known: &Committed| known.nth > committed.nth;
+                if group.offsets.committed.get(&place).is_some_and(is_newer) {
+                    continue;
+                }
                 if self.touch {
                     self.touched.push(kept(&id, &place, Some(&committed)));
                 }
-                group.offsets.committed.insert(place, committed);
+                group.offsets.put(place, committed);
             }
             if self.touch {
                 self.touched.push(Event::Decided { producer_id });
@@ -106,13 +124,26 @@ impl Groups {
     }
 
     fn commit(&mut self, id: &str, place: Place, committed: Committed) {
+        let committed = self.numbered(committed);
         if self.touch {
             self.touched.push(kept(id, &place, Some(&committed)));
         }
-        self.make(id).offsets.committed.insert(place, committed);
+        self.make(id).offsets.put(place, committed);
+    }
+
+    /// The offset before the last one committed for a place, −1 where none is known.
+    fn before(&self, id: &str, place: &Place) -> i64 {
+        let group = self.groups.get(id);
+        group.and_then(|group| group.offsets.committed.get(place)).map_or(-1, |c| c.before)
+    }
+
+    fn numbered(&mut self, committed: Committed) -> Committed {
+        self.commits += 1;
+        Committed { nth: self.commits, ..committed }
     }
 
     fn commit_later(&mut self, id: &str, producer_id: i64, place: Place, committed: Committed) {
+        let committed = self.numbered(committed);
         if self.touch {
             self.touched.push(Event::Pending {
                 group: id.to_owned(),
@@ -131,10 +162,11 @@ impl Groups {
     pub(crate) fn restore(&mut self, event: Event) {
         match event {
             Event::Offset { group, topic, partition, committed } => {
+                let committed = committed.map(|kept| self.numbered(kept.into()));
                 let offsets = &mut self.make(&group).offsets;
                 match committed {
                     Some(committed) => {
-                        offsets.committed.insert((topic, partition), committed.into());
+                        offsets.committed.insert((topic, partition), committed);
                     }
                     None => drop(offsets.committed.remove(&(topic, partition))),
                 }
@@ -165,6 +197,16 @@ struct Committer<'a> {
     generation_or_epoch: i32,
     transactional: bool,
     version: i16,
+    /// A bug: whoever a rebalance left behind may commit.
+    may_be_stale: bool,
+}
+
+impl Committer<'_> {
+    fn passes(&self, verdict: Result<(), ErrorCode>) -> Result<(), ErrorCode> {
+        let is_stale =
+            matches!(verdict, Err(ErrorCode::ILLEGAL_GENERATION | ErrorCode::UNKNOWN_MEMBER_ID));
+        if self.may_be_stale && is_stale { Ok(()) } else { verdict }
+    }
 }
 
 /// The group to commit to, if the committer may.
@@ -188,13 +230,13 @@ fn group_for<'a>(
     }
     let group = groups.groups.get_mut(group_id).expect("it is there by now");
     match &mut group.members {
-        Members::Classic(classic) => classic.may_commit(
+        Members::Classic(classic) => who.passes(classic.may_commit(
             who.member_id,
             who.instance_id,
             who.generation_or_epoch,
             who.transactional,
             now_ms,
-        )?,
+        ))?,
         Members::Consumer(consumer) => consumer.may_commit(
             who.member_id,
             who.generation_or_epoch,
@@ -219,7 +261,10 @@ fn said(
     if metadata.len() > METADATA_BYTES_MAX {
         return Err(ErrorCode::OFFSET_METADATA_TOO_LARGE);
     }
-    Ok(((topic.to_string(), partition), Committed { offset, leader_epoch, metadata }))
+    Ok((
+        (topic.to_string(), partition),
+        Committed { offset, leader_epoch, metadata, nth: 0, before: -1 },
+    ))
 }
 
 /// Answers OffsetCommit.
@@ -231,6 +276,7 @@ pub(crate) fn offset_commit(node: &Arc<Node>, call: Call, out: &mut Outbox) -> A
         generation_or_epoch: request.generation_id_or_member_epoch,
         transactional: false,
         version: call.version(),
+        may_be_stale: node.config().bug == Some(Bug::AcceptStaleCommit),
     };
     let now_ms = node.now_ms();
     let mut guard = node.lock();
@@ -337,6 +383,7 @@ fn let_in(
         generation_or_epoch: request.generation_id,
         transactional: true,
         version,
+        may_be_stale: cluster.mischief.is(Bug::AcceptStaleCommit),
     };
     group_for(&mut cluster.groups, &request.group_id, &who, node.now_ms())?;
     let partition = cluster.partition_mut(key).ok_or(ErrorCode::NOT_COORDINATOR)?;
@@ -391,9 +438,13 @@ pub(crate) fn offset_fetch(node: &Arc<Node>, call: Call, out: &mut Outbox) -> An
             Ok(()) => {
                 let told = told(cluster, &asked.group_id, topics, stable, ErrorCode::NONE);
                 for (name, mut partitions) in told {
-                    for (_, told) in &mut partitions {
-                        if told.1 > 0 && cluster.mischief.rolls(Bug::RewindGroup, 3) {
-                            told.1 = (told.1 - 5).max(0);
+                    for (index, told) in &mut partitions {
+                        let place = (name.to_string(), *index);
+                        let before = cluster.groups.before(&asked.group_id, &place);
+                        if (0..told.1).contains(&before)
+                            && cluster.mischief.rolls(Bug::RewindGroup, 2)
+                        {
+                            told.1 = before;
                         }
                     }
                     let mut topic = OffsetFetchResponseTopics::default();
