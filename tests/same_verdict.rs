@@ -68,6 +68,7 @@ fn world(bug: Option<Bug>) -> World {
         txn: true,
         bug,
         time_limit: Duration::from_millis(500),
+        rate_hz: None,
     }
 }
 
