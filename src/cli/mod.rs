@@ -15,6 +15,7 @@ mod broker;
 mod capture;
 mod check;
 mod dissect;
+mod proxy;
 mod query;
 mod scenario;
 mod test;
@@ -88,6 +89,8 @@ enum Command {
     Capture(capture::CaptureArguments),
     /// A capture as JSON lines, one exchange a line.
     Dissect(dissect::DissectArguments),
+    /// Stand between any client and any cluster: watch, record, hold, cut, forge.
+    Proxy(proxy::ProxyArguments),
     /// Scripted conversations: hold one request, and see what the broker makes of it.
     Scenario(scenario::ScenarioArguments),
     /// Start a broker and leave it running for others until Ctrl-C.
@@ -144,6 +147,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(arguments) => query::query(&arguments, manner),
         Command::Capture(arguments) => capture::capture(&arguments, manner),
         Command::Dissect(arguments) => dissect::dissect(&arguments, manner),
+        Command::Proxy(arguments) => proxy::proxy(&arguments, manner),
         Command::Scenario(arguments) => scenario::scenario(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };

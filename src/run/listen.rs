@@ -100,7 +100,8 @@ fn to_standard_output() -> OpenFile {
 }
 
 /// Opens `NAME.pcapng`, then `NAME.1.pcapng`, … as a capture rotates; so many are kept.
-pub(super) fn numbered(first: PathBuf, files_max: Option<u32>) -> OpenFile {
+#[must_use]
+pub fn numbered(first: PathBuf, files_max: Option<u32>) -> OpenFile {
     Box::new(move |number| {
         if let Some(old) = files_max.and_then(|max| number.checked_sub(max)) {
             // Somebody may have moved it away.

@@ -1,0 +1,9 @@
+//! The proxy between sockets that the tests hold, and between real clients and brokers.
+
+#![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
+
+mod actions;
+mod hostile;
+mod kafka;
+mod passing;
+mod stage;
