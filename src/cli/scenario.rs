@@ -1,5 +1,6 @@
 //! `fencepost scenario list`, `run`, `sweep`: scripted conversations.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -174,12 +175,25 @@ fn find(name: &str) -> anyhow::Result<Conversation> {
 impl BrokerArguments {
     /// The plan of the brokers.
     fn plan(&self, name: &str, nodes: u16) -> anyhow::Result<Plan> {
+        self.plan_with(name, nodes, &BTreeMap::new())
+    }
+
+    /// The plan of the brokers, with properties the scenario asks of Kafka.
+    fn plan_with(
+        &self,
+        name: &str,
+        nodes: u16,
+        kafka: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Plan> {
         let mut plan =
             Plan { seed: clock::fresh_seed(), store: self.store.clone(), ..Plan::default() };
         plan.workload.name = name.to_owned();
         plan.broker.kind.clone_from(&self.broker);
         plan.broker.version.clone_from(&self.broker_version);
         plan.broker.nodes = self.nodes.unwrap_or(nodes).max(1);
+        if self.broker == "kafka" {
+            plan.broker.properties.extend(kafka.clone());
+        }
         if let Some(bootstrap) = &self.bootstrap_server {
             plan.broker.kind = "external".into();
             plan.broker.bootstrap_server = Some(bootstrap.clone());
@@ -250,7 +264,8 @@ fn run(arguments: &RunArguments, manner: Manner) -> anyhow::Result<Exit> {
     let all: Vec<Conversation> =
         arguments.names.iter().map(|name| find(name)).collect::<Result<_, _>>()?;
     let nodes = all.iter().map(|conversation| conversation.nodes).max().unwrap_or(1);
-    let plan = arguments.brokers.plan("scenario", nodes)?;
+    let kafka = all.iter().flat_map(|conversation| conversation.kafka.clone()).collect();
+    let plan = arguments.brokers.plan_with("scenario", nodes, &kafka)?;
     let clock = clock::real();
     runtime()?.block_on(async {
         let brokers = Brokers::start(&plan, &clock).await?;

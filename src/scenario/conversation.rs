@@ -91,6 +91,9 @@ pub struct Conversation {
     /// Producers with their transactional ids; an empty one is an idempotent producer's.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub producers: BTreeMap<String, String>,
+    /// Properties of the Kafka brokers that are started for it.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub kafka: BTreeMap<String, String>,
     /// Anomalies expected, by column. A column that is not there is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<Column, Vec<String>>,
@@ -138,7 +141,8 @@ pub struct Step {
     /// Closes every connection of that name.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub close: Option<String>,
-    /// Waits until something is so: `ended p`, `state p Ongoing`, `stable t-0`, `time 100`.
+    /// Waits until something is so: `ended p`, `state p Ongoing`, `stable t-0`, `moved leader t-0`,
+    /// `ready`, `time 100`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub wait: Option<String>,
     /// Does something to a broker: `kill`, `start`, `pause` or `resume`, and to whom.
@@ -202,6 +206,14 @@ pub struct Step {
     /// `read_committed` (which is the default) or `read_uncommitted`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub isolation: Option<String>,
+
+    /// Where a read begins: an offset, or a reference to one that was acknowledged. `values` are
+    /// what must be there then, whatever comes behind.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub from: Option<Stated>,
+    /// Reads once from every offset with each of these limits of bytes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_bytes: Option<Vec<i32>>,
 
     /// All but the last byte of the frame is sent; `release` sends that.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
@@ -343,6 +355,8 @@ struct File {
     #[serde(default)]
     producers: BTreeMap<String, String>,
     #[serde(default)]
+    kafka: BTreeMap<String, String>,
+    #[serde(default)]
     expected: BTreeMap<Column, Vec<String>>,
 }
 
@@ -395,6 +409,7 @@ impl Conversation {
             steps,
             topics: read.topics.into_iter().map(|(k, v)| (k, v.into_inner())).collect(),
             producers: read.producers,
+            kafka: read.kafka,
             expected: read.expected,
         };
         conversation.check().map_err(|(step, reason)| {

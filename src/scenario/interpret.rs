@@ -18,15 +18,17 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::answer::Came;
 use super::chart::{Arrow, Line};
-use super::conversation::{Act, Conversation, Expect, Reaction, Step, Style};
+use super::conversation::{Act, Conversation, Expect, Reaction, Stated, Step, Style};
 use super::ground::Ground;
 use super::operations::{Meanings, Operations};
 use super::phrase::{self, Phrase, Remedy};
 use super::progress::{self, Stuck};
-use super::read::whole;
+use super::read::{Whole, read_from, whole};
 use super::steps::{Deed, Fault, Until};
 use super::switchboard::{NoWay, Party, Switchboard, Whom};
 use super::value::{self, BatchSaid, Meaning};
+use crate::broker::Cluster;
+use crate::client::cluster::TopicPartition;
 use crate::client::connection::{Pending, Rubbish};
 use crate::client::fetch::IsolationLevel;
 use crate::client::offsets::fetch_offsets;
@@ -705,6 +707,22 @@ impl<'c, 'g> Talk<'c, 'g> {
                 sleep(Duration::from_millis(*ms)).await;
                 Ok((true, "time has passed".into()))
             }
+            Until::Moved(party) => {
+                let whom = self.party(party, &Step::default())?;
+                self.board.forget();
+                let (node, _) = self.board.find(&whom).await.map_err(words)?;
+                let has_moved = self.last_hurt != Some(node);
+                if !has_moved {
+                    sleep(Duration::from_millis(50)).await;
+                }
+                Ok((has_moved, format!("node {node}")))
+            }
+            Until::Ready => {
+                let cluster = self.ground.cluster.ok_or("readiness needs brokers")?;
+                let facts = cluster.ready().await.map_err(|error| error.to_string())?;
+                self.board.forget();
+                Ok((true, facts.to_string()))
+            }
             Until::Stable(partition) => {
                 let (topic, number) = self.conversation.partition(partition)?;
                 let tp = self.ground.partition(topic, number);
@@ -731,12 +749,11 @@ impl<'c, 'g> Talk<'c, 'g> {
         let fault = Fault::parse(fault)?;
         let cluster = self.ground.cluster.filter(|cluster| cluster.is_ours());
         let cluster = cluster.ok_or("faults need brokers of our own: --broker")?;
-        let node = match &fault.party {
-            Some(party) => {
-                let whom = self.party(party, &Step::default())?;
-                self.board.find(&whom).await.map_err(|way| way.to_string())?.0
-            }
-            None => self.last_hurt.ok_or("no fault before says whom")?,
+        let party = fault.party.as_ref().unwrap_or(&Party::Hurt);
+        let whom = self.party(party, &Step::default())?;
+        let (node, address) = match (&whom, self.last_hurt) {
+            (Whom::Node(number), _) => (NodeId(*number), self.address(cluster, *number)),
+            _ => self.board.find(&whom).await.map_err(|way| way.to_string())?,
         };
         let (done, what) = match fault.deed {
             Deed::Kill => (cluster.kill(node).await, "killed"),
@@ -750,9 +767,16 @@ impl<'c, 'g> Talk<'c, 'g> {
             Deed::Start | Deed::Resume => drop(self.hurt.remove(&node)),
         }
         self.last_hurt = Some(node);
+        self.board.avoid(&address, self.hurt.contains(&node));
         self.board.forget();
         self.note(Some(at), format!("node {node} is {what}"));
         Ok(())
+    }
+
+    fn address(&self, cluster: &dyn Cluster, number: i32) -> String {
+        let nodes = cluster.nodes();
+        let node = nodes.iter().find(|node| node.node_id.0 == number);
+        node.map(ToString::to_string).unwrap_or_default()
     }
 
     /// Starts and resumes what is still hurt.
@@ -763,6 +787,8 @@ impl<'c, 'g> Talk<'c, 'g> {
             // One of the two applies; the other is refused.
             drop(cluster.resume(*node).await);
             drop(cluster.start(*node).await);
+            let address = self.address(cluster, node.0);
+            self.board.avoid(&address, false);
             self.note(None, format!("node {node} is healed"));
         }
         if !hurt.is_empty() {
@@ -779,9 +805,14 @@ impl<'c, 'g> Talk<'c, 'g> {
         };
         let (topic, number) = self.conversation.partition(partition)?;
         let tp = self.ground.partition(topic, number);
+        if let Some(from) = &step.from {
+            return self.read_there(at, step, &tp, from).await;
+        }
         let all = whole(&mut self.board, &tp, isolation).await.map_err(|way| way.to_string())?;
-        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-        let values: Vec<String> = all.records.iter().map(|(_, value)| text(value)).collect();
+        if let Some(limits) = &step.max_bytes {
+            self.read_everywhere(at, &tp, isolation, (&all, limits)).await?;
+        }
+        let values = all.values();
         if isolation == IsolationLevel::ReadCommitted {
             self.operations.read(partition, &all.records);
         }
@@ -793,6 +824,80 @@ impl<'c, 'g> Talk<'c, 'g> {
             let text = format!("step {number}: {partition} holds {values:?}, not {expected:?}");
             self.held.surprises.push(text);
         }
+        Ok(())
+    }
+
+    /// Reads what was acknowledged where it was acknowledged.
+    async fn read_there(
+        &mut self,
+        at: usize,
+        step: &Step,
+        tp: &TopicPartition,
+        from: &Stated,
+    ) -> Result<(), Stop> {
+        let meaning = Now { talk: self, step, sequence: None };
+        let from = value::stated(Some(from), 0, &meaning)?;
+        let everything = IsolationLevel::ReadUncommitted;
+        let count = step.values.as_ref().map_or(0, Vec::len);
+        let deadline = Instant::now() + step.within_ms.map_or(WAITED_WITHIN, Duration::from_millis);
+        let there = loop {
+            let there = read_from(&mut self.board, tp, everything, (from, None)).await;
+            let there = there.map_err(|way| way.to_string())?;
+            // The high watermark of a new leader follows its replicas.
+            if there.records.len() >= count || Instant::now() >= deadline {
+                break there;
+            }
+            sleep(PAUSE).await;
+        };
+        let (number, partition) = (at + 1, step.read.as_deref().unwrap_or_default());
+        let expected = (from..).zip(step.values.iter().flatten());
+        for (offset, value) in expected {
+            let found = there.records.iter().find(|(of, _)| *of == offset);
+            let found = found.map(|(_, value)| String::from_utf8_lossy(value).into_owned());
+            let said = found.clone().map_or("nothing".to_owned(), |found| format!("{found:?}"));
+            self.note(Some(at), format!("{partition} holds {said} at offset {offset}"));
+            if found.as_ref() != Some(value) {
+                let text = format!(
+                    "step {number}: {partition} holds {said} at offset {offset}, where {value:?} \
+                     was acknowledged"
+                );
+                self.held.surprises.push(text);
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads from every offset with every limit, and compares what is shown with one read of the
+    /// whole.
+    async fn read_everywhere(
+        &mut self,
+        at: usize,
+        tp: &TopicPartition,
+        isolation: IsolationLevel,
+        (all, limits): (&Whole, &[i32]),
+    ) -> Result<(), Stop> {
+        let mut reads = 0;
+        for from in 0..=all.last_stable_offset {
+            for &bytes_max in limits {
+                let from_there = (from, Some(bytes_max));
+                let shown = read_from(&mut self.board, tp, isolation, from_there).await;
+                let shown = shown.map_err(|way| way.to_string())?.records;
+                let expected = all.records.iter().filter(|(offset, _)| *offset >= from);
+                reads += 1;
+                if !shown.iter().eq(expected) {
+                    let offsets: Vec<i64> = shown.iter().map(|(offset, _)| *offset).collect();
+                    let number = at + 1;
+                    self.held.surprises.push(format!(
+                        "step {number}: read from offset {from} with {bytes_max} bytes shows \
+                         offsets {offsets:?}, not what one read of the whole shows"
+                    ));
+                }
+            }
+        }
+        self.note(
+            Some(at),
+            format!("{reads} reads, from each offset with each of {limits:?} bytes"),
+        );
         Ok(())
     }
 
@@ -895,6 +1000,7 @@ impl<'c, 'g> Talk<'c, 'g> {
         Ok(match party {
             Party::Bootstrap => Whom::Anyone,
             Party::Node(number) => Whom::Node(*number),
+            Party::Hurt => Whom::Node(self.last_hurt.ok_or("no fault before says whom")?.0),
             Party::Leader(of) => {
                 let partition = or(of, &step.partition, "the partition")?;
                 let (topic, number) = self.conversation.partition(&partition)?;

@@ -15,7 +15,10 @@ macro_rules! files {
 pub type Source = (&'static str, &'static str);
 
 /// Scenarios.
-pub const SCENARIOS: &[Source] = files!("S1" "S2" "S5" "S20" "S21" "S22");
+pub const SCENARIOS: &[Source] = files!(
+    "S1" "S2" "S3" "S4" "S5" "S6" "S7" "S8" "S9" "S10" "S11" "S12" "S12-leader-killed" "S13" "S14"
+    "S15" "S16" "S17" "S18" "S19" "S20" "S21" "S22"
+);
 
 /// Conversations for sweeps.
 pub const SWEEPS: &[Source] = files!(

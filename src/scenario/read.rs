@@ -26,6 +26,12 @@ pub(super) struct Whole {
 }
 
 impl Whole {
+    /// The records' values.
+    pub(super) fn values(&self) -> Vec<String> {
+        let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
+        self.records.iter().map(|(_, value)| text(value)).collect()
+    }
+
     /// Whether nothing in it waits for a transaction.
     pub(super) fn is_stable(&self) -> bool {
         self.last_stable_offset == self.high_watermark
@@ -38,9 +44,22 @@ pub(super) async fn whole(
     partition: &TopicPartition,
     isolation: IsolationLevel,
 ) -> Result<Whole, NoWay> {
+    read_from(board, partition, isolation, (0, None)).await
+}
+
+/// Reads a partition from an offset to its end, with a limit of bytes for each answer or none.
+pub(super) async fn read_from(
+    board: &mut Switchboard,
+    partition: &TopicPartition,
+    isolation: IsolationLevel,
+    (from, bytes_max): (i64, Option<i32>),
+) -> Result<Whole, NoWay> {
     let mut whole = Whole::default();
-    let mut at = Offset(0);
-    let limits = Limits { max_wait_ms: 0, min_bytes: 0, ..Limits::default() };
+    let mut at = Offset(from);
+    let mut limits = Limits { max_wait_ms: 0, min_bytes: 0, ..Limits::default() };
+    if let Some(bytes_max) = bytes_max {
+        (limits.max_bytes, limits.partition_max_bytes) = (bytes_max, bytes_max);
+    }
     for _ in 0..ROUNDS_MAX {
         let (_, address) = board.find(&Whom::Leader(partition.clone())).await?;
         let connection = board.connection("reader", &address).await?;

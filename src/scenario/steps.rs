@@ -14,12 +14,16 @@ pub(super) enum Until {
     State(String, String),
     /// Nothing of a partition waits for a transaction.
     Stable(String),
+    /// Somebody else leads or coordinates than the node the last fault was done to.
+    Moved(Party),
+    /// Every node serves.
+    Ready,
     /// Milliseconds.
     Time(u64),
 }
 
 impl Until {
-    /// Reads `ended p`, `state p Ongoing`, `stable t-0` or `time 100`.
+    /// Reads `ended p`, `state p Ongoing`, `stable t-0`, `moved leader t-0`, `ready` or `time 100`.
     ///
     /// # Errors
     /// Where it is none of these.
@@ -36,11 +40,19 @@ impl Until {
                 conversation.partition(partition)?;
                 Ok(Self::Stable(partition.to_owned()))
             }
+            ["moved", ..] => {
+                let party = Party::parse(text.trim_start_matches("moved "))?;
+                Ok(Self::Moved(party))
+            }
+            ["ready"] => Ok(Self::Ready),
             ["time", ms] => match ms.parse() {
                 Ok(ms) if ms <= 60_000 => Ok(Self::Time(ms)),
                 _ => Err(format!("time {ms}: expected milliseconds, at most 60000")),
             },
-            _ => Err(format!("{text}: expected ended p, state p Ongoing, stable t-0 or time 100")),
+            _ => Err(format!(
+                "{text}: expected ended p, state p Ongoing, stable t-0, moved leader t-0, ready \
+                 or time 100"
+            )),
         }
     }
 }
@@ -117,6 +129,12 @@ pub(super) fn to_toml(conversation: &Conversation) -> String {
     }
     for (name, id) in &conversation.producers {
         writeln!(out, "{name} = {}", text(id)).expect("a String takes every write");
+    }
+    if !conversation.kafka.is_empty() {
+        out.push_str("\n[kafka]\n");
+    }
+    for (name, value) in &conversation.kafka {
+        writeln!(out, "{} = {}", text(name), text(value)).expect("a String takes every write");
     }
     if !conversation.expected.is_empty() {
         out.push_str("\n[expected]\n");

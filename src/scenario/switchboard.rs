@@ -6,7 +6,7 @@
 //!
 //! Never: sends a request of a step.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -37,10 +37,12 @@ pub enum Party {
     Group(Option<String>),
     /// A node by its number.
     Node(i32),
+    /// The node the last fault was done to.
+    Hurt,
 }
 
 impl Party {
-    /// Reads `bootstrap`, `leader t-0`, `transaction p`, `group g` or `node 1`.
+    /// Reads `bootstrap`, `leader t-0`, `transaction p`, `group g`, `node 1` or `hurt`.
     ///
     /// # Errors
     /// Where it is none of these.
@@ -49,6 +51,7 @@ impl Party {
         let of_name = of.map(str::to_owned);
         match (kind, of) {
             ("bootstrap", None) => Ok(Self::Bootstrap),
+            ("hurt", None) => Ok(Self::Hurt),
             ("leader", _) => Ok(Self::Leader(of_name)),
             ("transaction", _) => Ok(Self::Transaction(of_name)),
             ("group", _) => Ok(Self::Group(of_name)),
@@ -56,7 +59,7 @@ impl Party {
                 Ok(Self::Node(number.parse().expect("just parsed")))
             }
             _ => Err(format!(
-                "{text}: expected bootstrap, leader t-0, transaction p, group g or node 1"
+                "{text}: expected bootstrap, leader t-0, transaction p, group g, node 1 or hurt"
             )),
         }
     }
@@ -103,6 +106,8 @@ pub struct Switchboard {
     bootstrap: Vec<String>,
     open: BTreeMap<(String, String), Arc<Connection>>,
     known: BTreeMap<Whom, Found>,
+    /// Addresses of nodes that are hurt: nobody is asked there who leads.
+    avoided: BTreeSet<String>,
     next_correlation: i32,
 }
 
@@ -115,6 +120,7 @@ impl Switchboard {
             bootstrap,
             open: BTreeMap::new(),
             known: BTreeMap::new(),
+            avoided: BTreeSet::new(),
             next_correlation: 0,
         }
     }
@@ -154,6 +160,14 @@ impl Switchboard {
     /// Forgets who leads and coordinates: it may have changed.
     pub fn forget(&mut self) {
         self.known.clear();
+    }
+
+    /// Asks nobody at that address who leads and coordinates, or asks there again.
+    pub fn avoid(&mut self, address: &str, is_hurt: bool) {
+        match is_hurt {
+            true => drop(self.avoided.insert(address.to_owned())),
+            false => drop(self.avoided.remove(address)),
+        }
     }
 
     /// Takes note of who leads the topics of a Metadata answer.
@@ -229,7 +243,8 @@ impl Switchboard {
     /// A connection to any broker of the bootstrap list.
     async fn anyone(&mut self) -> Result<Arc<Connection>, NoWay> {
         let mut last = NoWay::Nobody { whom: "a broker".into(), last: "no address".into() };
-        for address in self.bootstrap.clone() {
+        let asked = self.bootstrap.iter().filter(|address| !self.avoided.contains(*address));
+        for address in asked.cloned().collect::<Vec<_>>() {
             match self.connection("questions", &address).await {
                 Ok(connection) => return Ok(connection),
                 Err(way) => last = way,

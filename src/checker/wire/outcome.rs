@@ -52,7 +52,11 @@ pub(super) fn judge(
             continue;
         };
         decided(stage, id, (&batch, &marker), (&ack, end, stale));
-        if fate.is_first(stage.logs.of(id)) {
+        let timeout_ms = transactions.timeout_ms(of).map(|(least, _)| least);
+        let timed_out = marker.body.kind == Kind::Abort && may_be_timed_out(&ack, end, timeout_ms);
+        if timed_out {
+            stage.ledger.unknown(L6);
+        } else if fate.is_first(stage.logs.of(id)) {
             early(stage, id, &batch, end, &runs);
         }
     }
@@ -65,7 +69,8 @@ pub(super) fn judge(
         }
         let batch = stage.logs.of(id).batches[fate.batch];
         let ack = certain_ack(stage, id, &batch);
-        let timeout_ms = transactions.timeout_ms((cluster, batch.body.producer_id));
+        let of = (cluster, batch.body.producer_id);
+        let timeout_ms = transactions.timeout_ms(of).map(|(_, most)| most);
         late(stage, id, &batch, ack, timeout_ms, &runs);
     }
     open(stage, id, cluster, &decided, transactions, &runs);
@@ -206,6 +211,14 @@ fn decided(
     stage.ledger.broken(P5, fields, &[ack.mark, end.mark, marker.mark], explanation);
 }
 
+/// Whether the coordinator may have aborted a transaction by itself before its client did: an
+/// EndTxn(abort) that comes after that is answered with success under KIP-890.
+fn may_be_timed_out(ack: &Ack, end: &End, timeout_ms: Option<i32>) -> bool {
+    let timeout_ns = timeout_ms.map(|ms| u64::try_from(ms).unwrap_or(0) * 1_000_000);
+    let lasted = end.mark.request().time_ns.saturating_sub(ack.mark.request().time_ns);
+    timeout_ns.is_some_and(|timeout_ns| lasted >= timeout_ns)
+}
+
 /// Whether a last stable offset, or a read_committed fetch, went past a batch whose EndTxn was sent
 /// only afterwards.
 fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &Runs<'_>) {
@@ -258,7 +271,7 @@ fn open(
     for (at, batch) in open {
         let ack = certain_ack(stage, id, &batch);
         let of = (cluster, batch.body.producer_id);
-        late(stage, id, &batch, ack, transactions.timeout_ms(of), runs);
+        late(stage, id, &batch, ack, transactions.timeout_ms(of).map(|(_, most)| most), runs);
         let end = ack.and_then(|ack| transactions.end_of(of, batch.body.producer_epoch, &ack.mark));
         let is_last = shows_markers && last_of.get(&batch.body.producer_id) == Some(&at);
         let log = stage.logs.of(id);

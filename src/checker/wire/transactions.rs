@@ -30,7 +30,7 @@ pub(super) struct Transactions {
     /// By producer id and epoch; those that certainly decided nothing left out.
     ends: FxHashMap<(Cluster, i64, i16), Vec<End>>,
     end_count: usize,
-    timeouts: FxHashMap<(Cluster, i64), i32>,
+    timeouts: FxHashMap<(Cluster, i64), (i32, i32)>,
 }
 
 impl Transactions {
@@ -52,7 +52,10 @@ impl Transactions {
             Deed::InitProducerId { timeout_ms, answer: Some((0, producer_id, _)), .. }
                 if self.timeouts.len() < ENDS_MAX =>
             {
-                self.timeouts.insert((cluster, *producer_id), *timeout_ms);
+                let (least, most) =
+                    self.timeouts.entry((cluster, *producer_id)).or_insert((*timeout_ms, 0));
+                *least = (*least).min(*timeout_ms);
+                *most = (*most).max(*timeout_ms);
             }
             _ => {}
         }
@@ -69,8 +72,9 @@ impl Transactions {
         }
     }
 
-    /// After how long the coordinator may abort, where the client said so.
-    pub(super) fn timeout_ms(&self, of: (Cluster, i64)) -> Option<i32> {
+    /// After how long the coordinator may abort, and after how long it must, where clients said
+    /// so: the owners of a producer id may differ.
+    pub(super) fn timeout_ms(&self, of: (Cluster, i64)) -> Option<(i32, i32)> {
         self.timeouts.get(&of).copied()
     }
 

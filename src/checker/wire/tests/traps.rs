@@ -33,6 +33,21 @@ fn offsets_repeat_after_a_topic_is_created_anew() {
 }
 
 #[test]
+fn a_coordinator_may_abort_before_its_client_does_once_the_timeout_is_over() {
+    for (seconds, is_timeout) in [(120, true), (0, false)] {
+        let mut scene = Scene::new();
+        scene.init(P);
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        scene.pass_s(seconds);
+        scene.fetch(read(vec![data(P, 0, 0, 1), marker((P.0, P.1 + 1), 1, false)]));
+        scene.end(P, false);
+        let found: Vec<String> = scene.finish().anomalies.into_keys().collect();
+        let early = if is_timeout { vec![] } else { vec![Invariant::L6.name().to_owned()] };
+        assert_eq!(found, early, "{seconds} s");
+    }
+}
+
+#[test]
 fn topics_of_two_ids_are_two_logs() {
     clean(|scene| {
         for id in [1, 2] {
