@@ -173,6 +173,16 @@ fn find(name: &str) -> anyhow::Result<Conversation> {
 }
 
 impl BrokerArguments {
+    /// Which column applies: Kafka can be told not to verify.
+    fn column(&self, style: Style, versions: &Versions) -> Column {
+        let is_off =
+            |property: &String| property == "transaction.partition.verification.enable=false";
+        match ground::column(style, versions) {
+            Column::Verified if self.broker_property.iter().any(is_off) => Column::Unverified,
+            column => column,
+        }
+    }
+
     /// The plan of the brokers.
     fn plan(&self, name: &str, nodes: u16) -> anyhow::Result<Plan> {
         self.plan_with(name, nodes, &BTreeMap::new())
@@ -310,7 +320,7 @@ async fn run_one(
         cluster: &*brokers.cluster,
         clock,
         style,
-        column: ground::column(style, &brokers.versions),
+        column: arguments.brokers.column(style, &brokers.versions),
         versions: &brokers.versions,
     };
     let names = Names::ending(format!("{}-{number}", clock::stamp(clock.unix_ns())));
@@ -400,7 +410,7 @@ async fn sweep_one(
             cluster: brokers.cluster.clone(),
             clock: clock.clone(),
             style,
-            column: ground::column(style, versions),
+            column: arguments.brokers.column(style, versions),
             versions: versions.clone(),
             at_a_time: arguments.at_a_time,
             hasty: arguments.hasty,

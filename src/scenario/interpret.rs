@@ -39,7 +39,9 @@ use crate::history::outcome::{Attempt, End};
 const RETRIED_WITHIN: Duration = Duration::from_secs(15);
 /// How long a wait takes at most.
 const WAITED_WITHIN: Duration = Duration::from_secs(10);
+/// Before something is said or asked again; requests wait longer from time to time.
 const PAUSE: Duration = Duration::from_millis(3);
+const PAUSE_MAX: Duration = Duration::from_millis(48);
 const OFFSET_FETCH: i16 = 7;
 
 /// What a conversation came to.
@@ -190,7 +192,7 @@ impl<'c, 'g> Talk<'c, 'g> {
     /// Says a request; answers what came of it where its client heard.
     async fn send(&mut self, at: usize, step: &Step, api: &str) -> Result<Option<Came>, Stop> {
         let phrase = phrase::phrase(api);
-        let mut first = true;
+        let (mut first, mut pause) = (true, PAUSE);
         let deadline =
             Instant::now() + step.within_ms.map_or(RETRIED_WITHIN, Duration::from_millis);
         let sequence = self.sequence(step, api)?;
@@ -213,12 +215,13 @@ impl<'c, 'g> Talk<'c, 'g> {
                 self.judge_answer(at, step, &came);
                 return Ok(Some(came));
             }
-            sleep(PAUSE).await;
+            sleep(pause).await;
+            pause = (pause * 2).min(PAUSE_MAX);
         }
     }
 
     fn is_to_be_retried(&mut self, step: &Step, phrase: Option<&Phrase>, came: &Came) -> bool {
-        let Some(code) = came.code().filter(|code| *code != 0) else { return false };
+        let Some(code) = came.code() else { return false };
         let phrased = phrase.map_or(&[][..], |phrase| &phrase.retry_on);
         let codes = step.retry_on.as_deref().unwrap_or(phrased);
         let moved = [

@@ -39,7 +39,9 @@ fn a_coordinator_may_abort_before_its_client_does_once_the_timeout_is_over() {
         scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         scene.pass_s(seconds);
-        scene.fetch(read(vec![data(P, 0, 0, 1), marker((P.0, P.1 + 1), 1, false)]));
+        let mut fetched = read(vec![data(P, 0, 0, 1), marker((P.0, P.1 + 1), 1, false)]);
+        fetched.aborted = vec![(P.0, 0)];
+        scene.fetch(fetched);
         scene.end(P, false);
         let found: Vec<String> = scene.finish().anomalies.into_keys().collect();
         let early = if is_timeout { vec![] } else { vec![Invariant::L6.name().to_owned()] };
