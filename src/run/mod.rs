@@ -6,6 +6,7 @@
 //! * [`story`]: the whole run in one function.
 //! * [`conversation`]: one conversation held with a broker, and judged.
 //! * [`sweep`]: every order of a conversation's requests.
+//! * [`nemesis`]: faults in time, each healed.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`tcpdump`]: real tcpdump beside a run.
@@ -17,6 +18,7 @@ pub mod clock;
 pub mod conversation;
 pub mod judge;
 pub mod listen;
+pub mod nemesis;
 mod packets;
 pub mod plan;
 pub mod properties;

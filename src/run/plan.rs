@@ -25,6 +25,10 @@ pub struct Plan {
     pub check: CheckPlan,
     /// What is recorded of the wire.
     pub capture: CapturePlan,
+    /// What the proxy between workload and brokers does.
+    pub proxy: ProxyPlan,
+    /// Faults in time.
+    pub nemesis: NemesisPlan,
 }
 
 /// The system under test.
@@ -141,6 +145,48 @@ pub struct CapturePlan {
     pub bytes_max: u64,
 }
 
+/// What the proxy between workload and brokers does. Without rules and without faults of the wire
+/// there is none.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ProxyPlan {
+    /// Rules, each on one line: `docs/RULES.md`.
+    pub rules: Vec<String>,
+}
+
+/// Faults in time.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct NemesisPlan {
+    /// Which: `wire`, `kill`, `pause`; none without.
+    pub faults: Vec<String>,
+    /// Seconds that faults last, about, and as long from one to the next at most.
+    pub interval_s: f64,
+    /// Seconds after which another mixture of faults is drawn; 0 keeps all of them all the time.
+    pub stable_period_s: f64,
+    /// Which nodes: `one`, `majority`, `all`.
+    pub targets: Vec<String>,
+}
+
+impl Default for NemesisPlan {
+    fn default() -> Self {
+        Self {
+            faults: Vec::new(),
+            interval_s: 15.0,
+            stable_period_s: 0.0,
+            targets: vec!["one".into(), "all".into()],
+        }
+    }
+}
+
+impl NemesisPlan {
+    /// Whether a fault is asked for.
+    #[must_use]
+    pub fn has(&self, fault: &str) -> bool {
+        self.faults.iter().any(|name| name == fault)
+    }
+}
+
 impl Default for Plan {
     /// What `fencepost test` does without arguments: safe, on the embedded broker.
     fn default() -> Self {
@@ -192,6 +238,8 @@ impl Default for Plan {
             },
             check: CheckPlan { ww_deps: true, ignore_queue_errors: Vec::new(), anomalies_max: 8 },
             capture: CapturePlan { mode: "own".into(), bytes_max: 1 << 30 },
+            proxy: ProxyPlan::default(),
+            nemesis: NemesisPlan::default(),
         }
     }
 }
@@ -246,6 +294,8 @@ mod tests {
         let mut plan = Plan { seed: 77, ..Plan::default() };
         plan.broker.properties.insert("transaction.version".into(), "1".into());
         plan.client.retries = Some(3);
+        plan.proxy.rules.push("hold EndTxn request client-id=\"a b\"".into());
+        plan.nemesis.faults.push("wire".into());
         assert_eq!(Plan::from_toml(&plan.to_toml()).expect("a plan reads"), plan);
     }
 

@@ -173,6 +173,12 @@ impl Board {
         state.rules.iter().map(listed).collect()
     }
 
+    /// How many actions have begun and not ended, those of rules that are gone included.
+    #[must_use]
+    pub fn lasting(&self) -> u64 {
+        self.state().lasting.values().sum()
+    }
+
     /// How often a rule of the class fired, those that are gone included.
     #[must_use]
     pub fn fired(&self, class: Class) -> u64 {
