@@ -1,7 +1,7 @@
 //! `fencepost proxy`: stands between any client and any cluster until Ctrl-C.
 
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use anyhow::Context;
@@ -74,23 +74,23 @@ impl ProxyArguments {
             ..Plan::to(self.bootstrap_server.clone())
         })
     }
+}
 
-    /// The rules of both flags, in their order.
-    fn read_rules(&self) -> anyhow::Result<Vec<Rule>> {
-        let mut rules = Vec::new();
-        for text in &self.rule {
-            let rule = text.parse::<Rule>();
-            rules.push(rule.map_err(|error| Usage(format!("--rule {text:?}: {error}")))?);
-        }
-        if let Some(file) = &self.rules {
-            let text = std::fs::read_to_string(file)
-                .with_context(|| format!("cannot read {}", file.display()))?;
-            let more = from_toml(&text)
-                .map_err(|error| Usage(format!("--rules {}: {error}", file.display())))?;
-            rules.extend(more);
-        }
-        Ok(rules)
+/// The rules of `--rule` and `--rules`, in their order.
+pub(super) fn read_rules(texts: &[String], file: Option<&Path>) -> anyhow::Result<Vec<Rule>> {
+    let mut rules = Vec::new();
+    for text in texts {
+        let rule = text.parse::<Rule>();
+        rules.push(rule.map_err(|error| Usage(format!("--rule {text:?}: {error}")))?);
     }
+    if let Some(file) = file {
+        let text = std::fs::read_to_string(file)
+            .with_context(|| format!("cannot read {}", file.display()))?;
+        let more = from_toml(&text)
+            .map_err(|error| Usage(format!("--rules {}: {error}", file.display())))?;
+        rules.extend(more);
+    }
+    Ok(rules)
 }
 
 /// The address to listen at, which is this machine's own unless it is to be exposed.
@@ -111,7 +111,7 @@ pub(crate) fn proxy(arguments: &ProxyArguments, manner: Manner) -> anyhow::Resul
     let plan = arguments.plan()?;
     let seed = arguments.seed.unwrap_or_else(clock::fresh_seed);
     let mut rules = Rules::new(Chance::from_seed(seed));
-    for rule in arguments.read_rules()? {
+    for rule in read_rules(&arguments.rule, arguments.rules.as_deref())? {
         let text = rule.to_string();
         rules.add(rule).map_err(|error| Usage(format!("rule {text:?}: {error}")))?;
     }

@@ -49,6 +49,27 @@ pub(crate) struct TestArguments {
     #[arg(long, value_name = "NAME")]
     bug: Option<String>,
 
+    /// A rule of the proxy between workload and brokers, such as
+    /// 'delay EndTxn request by=50ms'; docs/RULES.md has them all.
+    #[arg(long, value_name = "TEXT", action = ArgAction::Append)]
+    rule: Vec<String>,
+    /// A TOML file of rules.
+    #[arg(long, value_name = "FILE")]
+    rules: Option<PathBuf>,
+    /// Faults in time, each healed: wire (a proxy holds, delays, slows and cuts what it draws from
+    /// the seed, as networks do), kill, pause (brokers), none, all.
+    #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
+    nemesis: Vec<String>,
+    /// Seconds from one fault to the next, about.
+    #[arg(long, value_name = "S")]
+    nemesis_interval: Option<f64>,
+    /// Seconds after which another mixture of faults is drawn; 0 keeps all all the time.
+    #[arg(long, value_name = "S")]
+    nemesis_stable_period: Option<f64>,
+    /// Nodes that are killed or paused: one, majority, all; drawn anew each time.
+    #[arg(long, value_name = "WHO,...", value_delimiter = ',')]
+    nemesis_target: Vec<String>,
+
     /// What is done.
     #[arg(long, value_name = "NAME")]
     workload: Option<String>,
@@ -195,7 +216,44 @@ impl TestArguments {
         set(&mut plan.capture.mode, self.capture.clone());
         set(&mut plan.capture.bytes_max, self.capture_bytes_max);
         one_of("--capture", &plan.capture.mode, &["own", "tcpdump", "off"])?;
+        self.fault_part(&mut plan)?;
         Ok(plan)
+    }
+
+    fn fault_part(&self, plan: &mut Plan) -> anyhow::Result<()> {
+        let rules = super::proxy::read_rules(&self.rule, self.rules.as_deref())?;
+        plan.proxy.rules.extend(rules.iter().map(ToString::to_string));
+        let nemesis = &mut plan.nemesis;
+        for fault in &self.nemesis {
+            one_of("--nemesis", fault, &["wire", "kill", "pause", "none", "all"])?;
+        }
+        if !self.nemesis.is_empty() {
+            let has = |name: &str| self.nemesis.iter().any(|fault| fault == name || fault == "all");
+            let faults = ["wire", "kill", "pause"].into_iter().filter(|name| has(name));
+            nemesis.faults = faults.map(str::to_owned).collect();
+        }
+        set(&mut nemesis.interval_s, self.nemesis_interval);
+        set(&mut nemesis.stable_period_s, self.nemesis_stable_period);
+        for (flag, s, least) in [
+            ("--nemesis-interval", nemesis.interval_s, 0.01),
+            ("--nemesis-stable-period", nemesis.stable_period_s, 0.0),
+        ] {
+            if !(least..=1e6).contains(&s) {
+                return Err(Usage(format!("{flag} {s}: expected seconds from {least}")).into());
+            }
+        }
+        for target in &self.nemesis_target {
+            one_of("--nemesis-target", target, &["one", "majority", "all"])?;
+        }
+        if !self.nemesis_target.is_empty() {
+            nemesis.targets.clone_from(&self.nemesis_target);
+        }
+        let hurts_brokers = nemesis.has("kill") || nemesis.has("pause");
+        if hurts_brokers && plan.broker.kind != "kafka" {
+            let text = "--nemesis kill and pause need brokers of this tool's own: --broker kafka";
+            return Err(Usage(text.into()).into());
+        }
+        Ok(())
     }
 
     fn broker_part(&self, plan: &mut Plan) -> anyhow::Result<()> {

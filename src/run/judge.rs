@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::nemesis;
 use super::packets::{self, Packets, Source};
 use super::plan::Plan;
 use super::record::{RecordError, RunRecord};
@@ -17,7 +18,7 @@ use crate::checker::{
 };
 use crate::history::read::{Format, ReadError, Recorded, read_history};
 use crate::history::write::write_history;
-use crate::history::{History, MopRef};
+use crate::history::{Function, History, MopRef};
 use crate::report::cases;
 use crate::workload;
 
@@ -405,8 +406,43 @@ fn elapsed(read_ns: u64, checked_ns: u64) -> Elapsed {
     Elapsed { read: seconds(read_ns), check: seconds(checked_ns - read_ns) }
 }
 
+/// What the proxy did in a run: a forgery is nothing a network does, so what brokers made of it is
+/// not held against them; and a rule that never fired says nothing about anything.
+fn look_at_rules(verdict: &mut Verdict, history: &History) {
+    let mut forgeries = 0u64;
+    for op in history.ops().filter(|op| !op.is_client()) {
+        for (name, text) in op.extras() {
+            match name {
+                "class" => forgeries += u64::from(text == "\"forgery\""),
+                "value" if *op.function() == Function::Other(nemesis::RULES_OVER.into()) => {
+                    verdict.observations.extend(idle_rules(text));
+                }
+                _ => {}
+            }
+        }
+    }
+    if forgeries > 0 {
+        verdict.pardon(format!(
+            "the proxy forged: {forgeries} acts that no network does; nothing is held against the \
+             brokers"
+        ));
+    }
+}
+
+/// The rules that never fired, of those that an event lists.
+fn idle_rules(text: &str) -> Vec<String> {
+    let rules: Vec<serde_json::Value> = serde_json::from_str(text).unwrap_or_default();
+    let idle = rules.iter().filter(|rule| rule["fired"] == 0);
+    let tell = |rule: &serde_json::Value| {
+        let text = rule["rule"].as_str().unwrap_or_default();
+        format!("a rule never fired, though {} frames matched: {text}", rule["matched"])
+    };
+    idle.map(tell).collect()
+}
+
 /// Adds to a verdict what reading found out.
 fn finish(verdict: &mut Verdict, file: &Path, recorded: &Recorded) {
+    look_at_rules(verdict, &recorded.history);
     for seen in recorded.observations.iter() {
         verdict.observations.push(format!(
             "{}: {} ×{}, first at byte {}",

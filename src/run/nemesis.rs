@@ -6,10 +6,11 @@
 //!
 //! Never: leaves a fault unhealed; forges a byte.
 
-use std::collections::BTreeSet;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use kafka_wire::ids::NodeId;
 use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
@@ -18,12 +19,18 @@ use crate::broker::Cluster;
 use crate::history::event::EventValue;
 use crate::history::recorder::{Moment, Recorder};
 use crate::history::{EventType, Function, Process};
-use crate::proxy::rule::{Act, Board, Phase, Rule};
+use crate::proxy::rule::{Act, Board, Listed, Phase, Rule};
 use crate::world::Chance;
 
 /// How long healing waits for what was held to go on.
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
 const HEALED_POLL: Duration = Duration::from_millis(10);
+
+/// The event that tells how often each rule of a plan fired.
+pub const RULES_OVER: &str = "rules-over";
+
+/// How the names of drawn rules begin.
+const DRAWN: &str = "wire-";
 
 /// Families of faults of the wire and how often each is drawn.
 const FAMILIES: &[(&str, u32)] = &[
@@ -98,7 +105,7 @@ impl Wire {
                 _ => self.trickle(),
             };
             self.drawn += 1;
-            let text = format!("{text} name=wire-{}", self.drawn);
+            let text = format!("{text} name={DRAWN}{}", self.drawn);
             rules.push(text.parse().expect("what is drawn is a rule"));
         }
         rules
@@ -197,23 +204,60 @@ fn weighted<'t>(chance: &mut ChaCha8Rng, table: &[(&'t str, u32)]) -> &'t str {
 
 /// Does a plan's faults while the main phase lasts.
 pub struct Nemesis<'r> {
-    /// What is asked for.
-    pub plan: &'r Plan,
-    /// Where its draws come from.
-    pub chance: Chance,
-    /// Who takes events.
-    pub recorder: Arc<Recorder>,
-    /// The rules of the proxy, where there is one.
-    pub board: Option<Arc<Board>>,
-    /// The brokers.
-    pub brokers: &'r dyn Cluster,
+    plan: &'r Plan,
+    chance: Chance,
+    recorder: Arc<Recorder>,
+    board: Option<Arc<Board>>,
+    brokers: &'r dyn Cluster,
+    /// Nodes that something is the matter with, and what.
+    hurt: Mutex<BTreeMap<NodeId, &'static str>>,
 }
 
-impl Nemesis<'_> {
+impl<'r> Nemesis<'r> {
+    /// The faults of a plan, on the rules of a proxy, where there is one, and on brokers.
+    #[must_use]
+    pub fn new(
+        plan: &'r Plan,
+        chance: Chance,
+        recorder: Arc<Recorder>,
+        board: Option<Arc<Board>>,
+        brokers: &'r dyn Cluster,
+    ) -> Self {
+        Self { plan, chance, recorder, board, brokers, hurt: Mutex::default() }
+    }
+
     /// Faults until `limit` is over, each healed.
     pub async fn run(&self, limit: Duration) {
         let end = tokio::time::Instant::now() + limit;
         tokio::join!(self.wire(end), self.processes(end));
+    }
+
+    /// Takes every rule away and brings every node back, whatever was under way; says how often
+    /// each rule that there still was has fired.
+    pub async fn heal_everything(&self) {
+        let hurt = std::mem::take(&mut *self.hurt());
+        for (node, fault) in hurt {
+            self.heal(fault, node).await;
+        }
+        let Some(board) = &self.board else { return };
+        let fired = |listed: &Listed| {
+            serde_json::json!({
+                "name": listed.rule.name,
+                "rule": listed.rule.to_string(),
+                "matched": listed.matched,
+                "fired": listed.fired,
+            })
+        };
+        let listed = board.list();
+        let given = listed.iter().filter(|listed| !listed.rule.name.starts_with(DRAWN));
+        let fired: Vec<_> = given.map(fired).collect();
+        board.reset();
+        settle(board).await;
+        self.event(RULES_OVER, serde_json::Value::from(fired).to_string());
+    }
+
+    fn hurt(&self) -> std::sync::MutexGuard<'_, BTreeMap<NodeId, &'static str>> {
+        self.hurt.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     async fn wire(&self, end: tokio::time::Instant) {
@@ -235,7 +279,9 @@ impl Nemesis<'_> {
             }
             self.event("start-wire", text);
             tokio::time::sleep_until((tokio::time::Instant::now() + pace.fault()).min(end)).await;
-            names.iter().for_each(|name| drop(board.remove(name)));
+            for name in &names {
+                board.remove(name);
+            }
             settle(board).await;
             self.event("stop-wire", serde_json::json!(names).to_string());
             tokio::time::sleep_until((tokio::time::Instant::now() + pace.calm()).min(end)).await;
@@ -244,8 +290,8 @@ impl Nemesis<'_> {
 
     /// Kills and pauses brokers, and brings them back.
     async fn processes(&self, end: tokio::time::Instant) {
-        let mut faults: Vec<&str> = self.plan.nemesis.faults.iter().map(String::as_str).collect();
-        faults.retain(|fault| matches!(*fault, "kill" | "pause"));
+        let mut faults = vec!["kill", "pause"];
+        faults.retain(|fault| self.plan.nemesis.has(fault));
         if faults.is_empty() {
             return;
         }
@@ -257,10 +303,10 @@ impl Nemesis<'_> {
             }
             let fault = faults[pace.chance.random_range(0..faults.len())];
             let nodes = self.targets(&mut pace.chance);
-            let names: Vec<i32> = nodes.iter().map(|node| node.0).collect();
-            let text = serde_json::json!(names).to_string();
+            let text = numbers(&nodes);
             self.event(fault, text.clone());
             for node in &nodes {
+                self.hurt().insert(*node, fault);
                 let done = match fault {
                     "kill" => self.brokers.kill(*node).await,
                     _ => self.brokers.pause(*node).await,
@@ -268,20 +314,25 @@ impl Nemesis<'_> {
                 self.failed(fault, done);
             }
             tokio::time::sleep_until((tokio::time::Instant::now() + pace.fault()).min(end)).await;
-            let heal = if fault == "kill" { "start" } else { "resume" };
             for node in &nodes {
-                let done = match fault {
-                    "kill" => self.brokers.start(*node).await,
-                    _ => self.brokers.resume(*node).await,
-                };
-                self.failed(heal, done);
+                self.hurt().remove(node);
+                self.heal(fault, *node).await;
             }
-            self.event(heal, text);
         }
     }
 
+    async fn heal(&self, fault: &str, node: NodeId) {
+        let heal = if fault == "kill" { "start" } else { "resume" };
+        let done = match fault {
+            "kill" => self.brokers.start(node).await,
+            _ => self.brokers.resume(node).await,
+        };
+        self.event(heal, numbers(&[node]));
+        self.failed(heal, done);
+    }
+
     /// The nodes of the next fault.
-    fn targets(&self, chance: &mut ChaCha8Rng) -> Vec<kafka_wire::ids::NodeId> {
+    fn targets(&self, chance: &mut ChaCha8Rng) -> Vec<NodeId> {
         let mut nodes: Vec<_> = self.brokers.nodes().iter().map(|node| node.node_id).collect();
         let targets = &self.plan.nemesis.targets;
         let target = targets.get(chance.random_range(0..targets.len().max(1)));
@@ -306,6 +357,11 @@ impl Nemesis<'_> {
     fn event(&self, function: &str, value: String) {
         self.recorder.record(nemesis_event(function, value));
     }
+}
+
+fn numbers(nodes: &[NodeId]) -> String {
+    let numbers: Vec<i32> = nodes.iter().map(|node| node.0).collect();
+    serde_json::json!(numbers).to_string()
 }
 
 /// How long faults last and calm is.

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::sync::watch;
 
 use super::judge::{self, JudgeError};
+use super::nemesis::{self, Nemesis};
 use super::plan::Plan;
 use super::properties::BadProperty;
 use super::record::{RecordError, RunRecord};
@@ -19,10 +20,13 @@ use crate::client::versions::TransactionVersion;
 use crate::client::{Conduct, Tcp};
 use crate::history::event::EventValue;
 use crate::history::recorder::{Moment, Tallies};
+use crate::history::tap::NoTap;
 use crate::history::{EventType, Function, Process};
 use crate::pipeline::{
     self, AutoOffsetReset, ClusterConfig, GroupProtocol, OpenFailed, RetryPolicy,
 };
+use crate::proxy::rule::{Board, Rules};
+use crate::proxy::{self, Proxy, ProxyError};
 use crate::workload::{self, Drive, QueueOptions, Stop};
 use crate::world::{Chance, Clock};
 
@@ -38,6 +42,9 @@ pub enum RunError {
     /// tcpdump was asked for and does not do it.
     #[error(transparent)]
     Tcpdump(#[from] TcpdumpError),
+    /// The proxy between workload and brokers could not start.
+    #[error(transparent)]
+    Proxy(#[from] ProxyError),
     /// What was recorded could not be read back.
     #[error(transparent)]
     Judge(#[from] JudgeError),
@@ -112,7 +119,9 @@ async fn against(
         "tcpdump" => Some(Tcpdump::start(&brokers.nodes(), record.folder()).await?),
         _ => None,
     };
-    let cluster = pipeline::Cluster::connect(cluster_config(plan, clock, record, brokers)).await?;
+    let way_in = way_in(plan, (clock, chance), record, brokers)?;
+    let config = cluster_config(plan, clock, record, (brokers, way_in.as_ref()));
+    let cluster = pipeline::Cluster::connect(config).await?;
     let drive = Drive::new(
         queue_options(plan, clock)?,
         Arc::new(cluster),
@@ -122,13 +131,30 @@ async fn against(
     );
     let limits = (drive.options.time_limit, drive.options.final_time_limit);
     watch.phase("main phase");
-    let main = async {
+    let nemesis = Nemesis::new(
+        plan,
+        *chance,
+        record.recorder(),
+        way_in.as_ref().map(|proxy| proxy.rules().clone()),
+        brokers,
+    );
+    let work = async {
         tokio::join!(workload::drive(&drive), provoke(plan, brokers, limits.0, &drive));
+    };
+    let main = async {
+        tokio::pin!(work);
+        tokio::select! {
+            () = &mut work => {}
+            () = nemesis.run(limits.0) => work.await,
+        }
+        // Ctrl-C ends the workload in the middle of a fault.
+        nemesis.heal_everything().await;
     };
     with_progress(watch, "main", limits.0, &drive, main).await;
     watch.phase("final polls");
     with_progress(watch, "final polls", limits.1, &drive, workload::read_back(&drive)).await;
     drop(drive);
+    drop(way_in);
     record.settle()?;
     let dropped = match tcpdump {
         Some(tcpdump) => tcpdump.finish().await?,
@@ -137,6 +163,34 @@ async fn against(
     watch.phase("checking");
     let verdict = judge::judge_run(plan, record, &facts, dropped)?;
     Ok((verdict, facts))
+}
+
+/// The proxy that the workload goes through, where the plan has rules or faults of the wire.
+fn way_in(
+    plan: &Plan,
+    (clock, chance): (&Clock, &Chance),
+    record: &RunRecord,
+    brokers: &dyn broker::Cluster,
+) -> Result<Option<Proxy>, RunError> {
+    if plan.proxy.rules.is_empty() && !plan.nemesis.has("wire") {
+        return Ok(None);
+    }
+    let mut rules = Rules::new(*chance);
+    for text in &plan.proxy.rules {
+        let rule = text.parse().map_err(|error| RunError::Plan(format!("rule {text:?}: {error}")));
+        let added = rules.add(rule?);
+        added.map_err(|error| RunError::Plan(format!("rule {text:?}: {error}")))?;
+    }
+    let recorder = record.recorder();
+    let board = Board::watched(rules, move |act| {
+        recorder.record(nemesis::act_event(act));
+    });
+    let endpoint = |node: &broker::Node| {
+        node.to_string().parse().map_err(|error| RunError::Plan(format!("broker {error}")))
+    };
+    let bootstrap = brokers.nodes().iter().map(endpoint).collect::<Result<_, _>>()?;
+    let proxy = proxy::Plan::to(bootstrap);
+    Ok(Some(proxy::start(proxy, Arc::new(board), Some(record.tap()), clock.clone())?))
 }
 
 /// Does to the brokers what a planted bug needs to show.
@@ -259,11 +313,19 @@ fn cluster_config(
     plan: &Plan,
     clock: &Clock,
     record: &RunRecord,
-    brokers: &dyn broker::Cluster,
+    (brokers, way_in): (&dyn broker::Cluster, Option<&Proxy>),
 ) -> ClusterConfig {
-    let conduct = Conduct::new(Arc::new(Tcp::default()), record.tap(), clock.clone());
+    // What passes the proxy is recorded there, with what was done to it.
+    let (tap, bootstrap) = match way_in {
+        Some(proxy) => {
+            let doors = proxy.bootstrap();
+            (Arc::new(NoTap) as _, doors.split(',').map(str::to_owned).collect())
+        }
+        None => (record.tap(), brokers.nodes().iter().map(ToString::to_string).collect()),
+    };
+    let conduct = Conduct::new(Arc::new(Tcp::default()), tap, clock.clone());
     ClusterConfig {
-        bootstrap: brokers.nodes().iter().map(ToString::to_string).collect(),
+        bootstrap,
         conduct: conduct
             .with_request_timeout(Duration::from_millis(plan.client.request_timeout_ms)),
         retry: retry_policy(plan),
