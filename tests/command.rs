@@ -60,6 +60,10 @@ fn wrong_arguments_are_told_apart_from_verdicts() {
         (&["test", "--workload", "nothing"], "expected one of"),
         (&["test", "--sub-via", "osmosis"], "expected assign, subscribe"),
         (&["test", "--broker-property", "novalue"], "expected KEY=VALUE"),
+        (&["test", "--rule", "hold Produce for=soon"], "line 1, column"),
+        (&["test", "--rule", "delay Telepathy request by=1ms"], "line 1, column"),
+        (&["test", "--nemesis", "weather"], "expected one of"),
+        (&["test", "--nemesis", "kill"], "--broker kafka"),
     ];
     for (arguments, says) in cases {
         let output = run(arguments);
@@ -240,4 +244,38 @@ fn a_full_disk_keeps_the_history_so_far() {
     let check = fencepost().arg("check").arg(run.join("history.jsonl")).output().expect("it runs");
     assert!(code(&check) < 254, "{}", text(&check.stderr));
     assert!(text(&check.stdout).contains("operations "));
+}
+
+/// Runs with rules or faults; the verdict, what was printed, and the history.
+fn misbehaved(more: &[&str]) -> (i32, String, String) {
+    let store = store();
+    let output = test_in(store.path(), more).output().expect("the binary runs");
+    let folder = run_folder(store.path());
+    let again = run(&["check", folder.to_str().expect("a text")]);
+    assert_eq!(code(&again), code(&output), "live and replayed: {}", text(&again.stdout));
+    let history = fs::read_to_string(folder.join("history.jsonl")).expect("a history");
+    (code(&output), text(&output.stdout), history)
+}
+
+#[test]
+fn a_forgery_is_in_the_history_and_not_held_against_the_broker() {
+    let (exit, out, history) = misbehaved(&[
+        "--rule",
+        "drop-response Produce probability=0.5 times=2",
+        "--rule",
+        "delay ListGroups request by=1ms",
+    ]);
+    assert_eq!(exit, 0, "{out}");
+    assert!(out.contains("the proxy forged: 2 acts"), "{out}");
+    assert!(out.contains("a rule never fired (0 frames matched): delay ListGroups"), "{out}");
+    assert_eq!(history.matches("\"f\":\"drop\"").count(), 2);
+}
+
+#[test]
+fn faults_of_the_wire_are_healed_and_a_broker_that_stands_them_is_valid() {
+    let (exit, out, history) = misbehaved(&["--nemesis", "wire", "--nemesis-interval", "0.3"]);
+    assert_eq!(exit, 0, "{out}");
+    let begun = history.matches("\"f\":\"start-wire\"").count();
+    assert!(begun > 1, "{begun}");
+    assert!(!out.contains("forged"), "{out}");
 }

@@ -435,7 +435,7 @@ fn idle_rules(text: &str) -> Vec<String> {
     let idle = rules.iter().filter(|rule| rule["fired"] == 0);
     let tell = |rule: &serde_json::Value| {
         let text = rule["rule"].as_str().unwrap_or_default();
-        format!("a rule never fired, though {} frames matched: {text}", rule["matched"])
+        format!("a rule never fired ({} frames matched): {text}", rule["matched"])
     };
     idle.map(tell).collect()
 }
