@@ -772,6 +772,8 @@ impl<'c, 'g> Talk<'c, 'g> {
         self.last_hurt = Some(node);
         self.board.avoid(&address, self.hurt.contains(&node));
         self.board.forget();
+        // Nobody tells the address of a node that does not answer.
+        self.board.know(Whom::Node(node.0), (node, address));
         self.note(Some(at), format!("node {node} is {what}"));
         Ok(())
     }

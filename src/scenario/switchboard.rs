@@ -170,6 +170,11 @@ impl Switchboard {
         }
     }
 
+    /// Takes note of who that is, until everything is forgotten.
+    pub fn know(&mut self, whom: Whom, found: Found) {
+        self.known.insert(whom, found);
+    }
+
     /// Takes note of who leads the topics of a Metadata answer.
     pub fn note_leaders(&mut self, metadata: &Metadata) {
         for (topic, described) in &metadata.topics {
