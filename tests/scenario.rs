@@ -174,24 +174,50 @@ fn a_sweep_of_new_style_requests_finds_nothing() {
     assert!(orders.iter().all(|order| order["broken"].is_null()), "{results:#}");
 }
 
-/// The versions of Kafka to ask, where any are named.
+/// The versions of Kafka to ask: those named, two where none is, none without `FENCEPOST_LIVE`.
 fn live() -> Vec<String> {
-    let live = std::env::var("FENCEPOST_LIVE").unwrap_or_default();
-    let versions =
-        live.split(',').filter(|version| version.contains('.') && !version.contains(':'));
-    versions.map(str::to_owned).collect()
+    let Ok(live) = std::env::var("FENCEPOST_LIVE") else { return Vec::new() };
+    let is_version = |text: &&str| text.contains('.') && !text.contains(':');
+    let named: Vec<String> = live.split(',').filter(is_version).map(str::to_owned).collect();
+    match live.as_str() {
+        "1" => vec!["3.9.1".into(), "4.3.0".into()],
+        _ => named,
+    }
 }
 
 #[test]
 fn real_kafka_shows_what_its_column_says() {
     for version in live() {
-        let store = TempDir::new().unwrap();
-        for (name, style) in [("S1", "old"), ("S2", "old"), ("S5", "old"), ("S20", "old")] {
-            let broker = ["--broker", "kafka", "--broker-version", &version];
-            let arguments = [&["scenario", "run", name, "--style", style][..], &broker].concat();
+        let is_new = !version.starts_with('3');
+        let styles: &[&str] = if is_new { &["old", "new"] } else { &["old"] };
+        for style in styles {
+            let store = TempDir::new().unwrap();
+            let mut names = vec!["S1", "S2", "S5", "S22", "S23"];
+            names.extend((*style == "old").then_some("S20"));
+            let mut arguments = vec!["scenario", "run"];
+            arguments.extend(&names);
+            arguments.extend(["--style", style, "--broker", "kafka", "--broker-version", &version]);
             let (exit, out, err) = fencepost(store.path(), &arguments);
-            println!("{version} {name}: exit {exit}");
-            assert!(out.contains("so it is"), "{version} {name}\n{out}\n{err}");
+            println!("{version} {style}: exit {exit}");
+            let as_expected = out.matches("so it is").count();
+            assert_eq!(as_expected, names.len(), "{version} {style}\n{out}\n{err}");
+            assert_eq!(exit, i32::from(*style == "old"), "{version} {style}\n{out}\n{err}");
         }
+    }
+}
+
+#[test]
+fn a_sweep_finds_the_delayed_abort_on_real_kafka() {
+    for version in live() {
+        let store = TempDir::new().unwrap();
+        let broker = ["--broker", "kafka", "--broker-version", &version];
+        let arguments = [&["abort-commit", "--style", "old"][..], &broker].concat();
+        let (exit, results) = sweep(store.path(), &arguments);
+        println!("{version}: first found after {} s", results["first_found_s"]);
+        let orders = results["orders"].as_array().unwrap();
+        let lost =
+            orders.iter().find(|order| order["anomalies"].to_string().contains("lost-write"));
+        assert!(exit == 1 && lost.is_some(), "{results:#}");
+        assert_eq!(lost.unwrap()["held"], "EndTxn abort (T1)");
     }
 }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{ArgAction, Args, Subcommand, ValueEnum};
 
-use super::{Exit, Manner, OutputFormat, Usage, print};
+use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::broker::{self, Facts};
 use crate::client::Versions;
 use crate::client::versions::TransactionVersion;
@@ -416,8 +416,19 @@ async fn sweep_one(
             hasty: arguments.hasty,
             pairs: arguments.pairs,
         };
+        let mut known = std::collections::BTreeSet::new();
         let swept = sweep
-            .run(conversation, |done, of, _| {
+            .run(conversation, |done, of, row| {
+                if !row.anomalies.is_empty() && known.insert(row.anomalies.clone()) {
+                    let arrives = row.arrives.as_deref().map(|at| format!(", arrives after {at}"));
+                    say(&format!(
+                        "found {}: {} {}{}",
+                        row.anomalies.join(" + "),
+                        row.held,
+                        row.mode,
+                        arrives.unwrap_or_default()
+                    ));
+                }
                 if done.is_multiple_of(500) || done == of {
                     manner.detail(&format!("{done} of {of} orders"));
                 }

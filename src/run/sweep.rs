@@ -169,17 +169,37 @@ impl Sweep {
             ground::clean(&mut unrecorded(&*self.cluster, &self.clock), &made).await?;
         }
         let elapsed_ns = self.clock.now_ns() - began;
-        let mut reproducers = Vec::new();
-        for (number, (anomalies, (orders, order))) in shortest.into_iter().enumerate() {
-            let name = format!("{}-{}-{}", conversation.name, self.style.name(), number + 1);
-            let found = self.reduce(order.conversation, &anomalies, (&stamp, number)).await?;
-            if let Some((mut conversation, repeated, judged)) = found {
-                conversation.name = name;
-                conversation.expected = BTreeMap::from([(self.column, anomalies.clone())]);
-                reproducers.push(Reproducer { anomalies, conversation, repeated, orders, judged });
-            }
-        }
+        let reproducers = self.reproducers(conversation, shortest, &stamp).await?;
         Ok(Swept { rows: rows.into_values().collect(), reproducers, elapsed_ns, first_found_ns })
+    }
+
+    /// The shortest conversation of each kind of anomaly, all kinds at the same time.
+    async fn reproducers(
+        &self,
+        conversation: &Conversation,
+        shortest: BTreeMap<Vec<String>, (usize, Order)>,
+        stamp: &str,
+    ) -> Result<Vec<Reproducer>, ConversationError> {
+        let mut reducing = JoinSet::new();
+        for (number, (anomalies, (orders, order))) in shortest.into_iter().enumerate() {
+            let (sweep, stamp) = (self.clone(), stamp.to_owned());
+            let name = format!("{}-{}-{}", conversation.name, self.style.name(), number + 1);
+            reducing.spawn(async move {
+                let found = sweep.reduce(order.conversation, &anomalies, (&stamp, number)).await?;
+                let reproducer = found.map(|(mut conversation, repeated, judged)| {
+                    conversation.name = name;
+                    conversation.expected = BTreeMap::from([(sweep.column, anomalies.clone())]);
+                    Reproducer { anomalies, conversation, repeated, orders, judged }
+                });
+                Ok::<_, ConversationError>((number, reproducer))
+            });
+        }
+        let mut all = BTreeMap::new();
+        while let Some(reduced) = reducing.join_next().await {
+            let (number, reproducer) = reduced.map_err(std::io::Error::other)??;
+            all.insert(number, reproducer);
+        }
+        Ok(all.into_values().flatten().collect())
     }
 
     /// Holds conversations on names of their own, several at a time; answers in their order.

@@ -66,7 +66,9 @@ impl Came {
             ("generation_id", "generation"),
         ];
         for (field, words) in shown {
-            if let Some(number) = self.number(field).filter(|number| *number >= 0) {
+            // No committed offset, which is −1, is an answer too.
+            let is_told = |number: &i64| *number >= 0 || field == "committed_offset";
+            if let Some(number) = self.number(field).filter(is_told) {
                 text.push_str(&format!(" {words} {number}"));
             }
         }

@@ -17,13 +17,14 @@ pub type Source = (&'static str, &'static str);
 /// Scenarios.
 pub const SCENARIOS: &[Source] = files!(
     "S1" "S2" "S3" "S4" "S5" "S6" "S7" "S8" "S9" "S10" "S11" "S12" "S12-leader-killed" "S13" "S14"
-    "S15" "S16" "S17" "S18" "S19" "S20" "S21" "S22"
+    "S15" "S16" "S17" "S18" "S19" "S20" "S21" "S22" "S23" "S24"
 );
 
 /// Conversations for sweeps.
 pub const SWEEPS: &[Source] = files!(
     "sweep/one-partition" "sweep/two-batches" "sweep/commit-abort" "sweep/abort-commit"
-    "sweep/offsets" "sweep/offsets-twice" "sweep/offsets-in-one" "sweep/two-owners" "sweep/two-owners-offsets" "sweep/upgrade" "sweep/downgrade" "sweep/idempotent" "sweep/timeout"
+    "sweep/offsets" "sweep/offsets-twice" "sweep/offsets-in-one" "sweep/two-owners"
+    "sweep/two-owners-offsets" "sweep/upgrade" "sweep/downgrade" "sweep/idempotent" "sweep/timeout"
 );
 
 /// Reads every scenario.
