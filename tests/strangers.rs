@@ -26,12 +26,30 @@ struct Broker {
     process: Child,
     servers: String,
     arguments: String,
+    /// What a proxy stands in front of.
+    _behind: Option<Box<Broker>>,
 }
 
 impl Broker {
     fn start(arguments: &[&str]) -> Self {
+        Self::serve(&[&["broker", "embedded"], arguments].concat())
+    }
+
+    /// A proxy in front of it, which delays frames and tears them into pieces.
+    fn proxied(self) -> Self {
+        let rules = [
+            "delay any request by=1ms jitter=20ms probability=0.1",
+            "delay any response by=1ms jitter=20ms probability=0.1",
+            "slice any response sizes=1,3,40 pause=1ms probability=0.01",
+        ];
+        let base = ["proxy", "--seed", "7", "--bootstrap-server", &self.servers];
+        let rules = rules.into_iter().flat_map(|rule| ["--rule", rule]);
+        let proxy = Self::serve(&base.into_iter().chain(rules).collect::<Vec<_>>());
+        Self { _behind: Some(Box::new(self)), ..proxy }
+    }
+
+    fn serve(arguments: &[&str]) -> Self {
         let mut process = Command::new(assert_cmd::cargo::cargo_bin!("fencepost"))
-            .args(["broker", "embedded"])
             .args(arguments)
             .stdout(Stdio::piped())
             .stderr(Stdio::null())
@@ -42,7 +60,7 @@ impl Broker {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("bootstrap.servers=").map(str::to_owned))
             .expect("it becomes ready");
-        Self { process, servers, arguments: arguments.join(" ") }
+        Self { process, servers, arguments: arguments.join(" "), _behind: None }
     }
 }
 
@@ -62,7 +80,8 @@ fn brokers() -> Vec<Broker> {
     let on_demand = ["--broker-property", "auto.create.topics.enable=true"];
     let each: &[&[&str]] =
         &[&[], &["--nodes", "3"], &["--broker-property", "transaction.version=1"]];
-    each.iter().map(|arguments| Broker::start(&[*arguments, &on_demand].concat())).collect()
+    let start = |arguments: &&[&str]| Broker::start(&[*arguments, &on_demand].concat());
+    each.iter().map(start).chain([start(&each[1]).proxied()]).collect()
 }
 
 fn driver(name: &str) -> PathBuf {

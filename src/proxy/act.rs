@@ -93,6 +93,10 @@ impl Flow {
                 self.goes(way, about);
                 pieces.push(Piece::Own(carry));
             }
+            Action::Cut(cut) if !matches!(cut, Cut::DeliverLater { .. }) => {
+                self.tell(&fired, Phase::Began, "");
+                self.cut_within(way, *cut, about, (carry, total), pieces);
+            }
             _ => {
                 self.tell(&fired, Phase::Began, "not done: the frame is too large to be kept");
                 self.goes(way, about);
@@ -272,28 +276,46 @@ impl Flow {
         fired: &Fired,
         cut: Cut,
         about: About,
-        mut frame: Vec<u8>,
+        frame: Vec<u8>,
         pieces: &mut Vec<Piece>,
     ) {
         self.tell(fired, Phase::Began, "");
+        if let Cut::DeliverLater { .. } = cut {
+            self.drops_client = true;
+            let (wait, ticket) = (fired.wait(), fired.ticket);
+            let frame = Some((about, frame));
+            return self.close_gate(way, Some(fired.clone()), frame, wait, ticket);
+        }
+        let total = frame.len();
+        self.cut_within(way, cut, about, (frame, total), pieces);
+    }
+
+    /// Ends the connection at a byte of a frame of which there may be only the beginning.
+    fn cut_within(
+        &mut self,
+        way: Direction,
+        cut: Cut,
+        about: About,
+        (mut frame, total): (Vec<u8>, usize),
+        pieces: &mut Vec<Piece>,
+    ) {
         let (at, end) = match cut {
             Cut::Close { at } => (at, End::Close),
             Cut::Reset { at } => (at, End::Reset),
             Cut::HalfClose { at } => (at, End::HalfClose),
-            Cut::DeliverLater { .. } => {
-                self.drops_client = true;
-                let (wait, ticket) = (fired.wait(), fired.ticket);
-                let frame = Some((about, frame));
-                return self.close_gate(way, Some(fired.clone()), frame, wait, ticket);
-            }
+            Cut::DeliverLater { .. } => return,
         };
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        if at >= frame.len() {
+        let at = usize::try_from(at).unwrap_or(usize::MAX).min(total);
+        if at == total {
             self.goes(way, about);
         }
         frame.truncate(at);
+        let left = at - frame.len();
         pieces.push(Piece::Own(frame));
-        self.end(way, end, pieces);
+        match left {
+            0 => self.end(way, end, pieces),
+            left => self.lane(way).state = State::Pass { left, then: Some(end) },
+        }
     }
 
     pub(super) fn end(&mut self, way: Direction, end: End, pieces: &mut Vec<Piece>) {

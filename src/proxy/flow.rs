@@ -282,7 +282,9 @@ impl Flow {
 
     fn names_brokers(&self, way: Direction, about: &About) -> bool {
         let request = about.request.filter(|_| way == Direction::Response);
-        request.is_some_and(|request| naming(request.api_key).is_some())
+        request.is_some_and(|request| {
+            naming(request.api_key).is_some_and(|naming| naming.is_possible(request.api_version))
+        })
     }
 
     /// A whole frame: rules see it, names in it are changed. Says whether it passes as it is, by

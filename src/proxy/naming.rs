@@ -62,6 +62,15 @@ pub(super) fn naming(api_key: ApiKey) -> Option<&'static Naming> {
 }
 
 impl Naming {
+    /// Whether responses of that version can name one.
+    pub(super) fn is_possible(&self, version: i16) -> bool {
+        let lookup = self.lookups.at(version);
+        let has = |(slot, part): (usize, &Part)| {
+            *part == Part::Host && lookup.is_some_and(|lookup| lookup.field(slot).is_some())
+        };
+        self.parts.iter().enumerate().any(has)
+    }
+
     fn of(api_key: ApiKey) -> Option<Self> {
         // The endpoints of a streams group are those of its applications (KIP-1071).
         if matches!(api_key, ApiKey::STREAMS_GROUP_HEARTBEAT | ApiKey::STREAMS_GROUP_DESCRIBE) {

@@ -8,6 +8,7 @@
 
 use kafka_wire::ApiKey;
 use kafka_wire::correlator::{Correlator, Paired};
+use kafka_wire::frame::FRAME_BYTES_MAX;
 use kafka_wire::header::{RequestHeader, produce_acks};
 use kafka_wire::ids::CorrelationId;
 use kafka_wire::schema;
@@ -59,20 +60,19 @@ pub(super) fn request_head(bytes: &[u8]) -> Head<Request> {
         Err(head) => return head,
     };
     let is_whole = frame.len() + 4 == total;
-    let more = || !is_whole && frame.len() < HEAD_BYTES_MAX;
     let Some((api_key, api_version, correlation_id)) = RequestHeader::peek(frame) else {
         return if is_whole { Head::Frame(total, None) } else { Head::More(total) };
     };
     let mut request = Request { api_key, api_version, correlation_id, is_answered: true };
-    match RequestHeader::decode(frame) {
-        Err(_) if more() => return Head::More(total),
-        Ok((_, body_at)) if api_key == ApiKey::PRODUCE => {
-            match produce_acks(&frame[body_at..], api_version) {
-                None if more() => return Head::More(total),
-                acks => request.is_answered = acks != Some(0),
+    if api_key == ApiKey::PRODUCE {
+        let header = RequestHeader::decode(frame).ok();
+        match header.and_then(|(_, body_at)| produce_acks(&frame[body_at..], api_version)) {
+            // What is no Kafka may stop here and wait for an answer: it is not kept waiting.
+            None if !is_whole && frame.len() < HEAD_BYTES_MAX && total <= FRAME_BYTES_MAX => {
+                return Head::More(total);
             }
+            acks => request.is_answered = acks != Some(0),
         }
-        _ => {}
     }
     Head::Frame(total, Some(request))
 }

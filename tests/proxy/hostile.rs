@@ -38,6 +38,23 @@ fn whatever_one_connection_says_the_others_go_on() {
 }
 
 #[test]
+fn what_is_no_kafka_is_not_kept_waiting_for_more_of_it() {
+    // The beginnings of a ClientHello of TLS, of an HTTP request, and of a frame of an API nobody
+    // knows, whose client id is longer than what came of it.
+    let hello = [&[0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3][..], &[0x7e; 300]].concat();
+    let unknown = [0, 0, 2, 0, 0x7f, 1, 0, 1, 0, 0, 0, 5, 1, 0, b'a'];
+    for bytes in [&hello[..], b"GET / HTTP/1.1\r\nHost: kafka\r\n\r\n", &unknown] {
+        let stage = Stage::new(&[]);
+        let (mut client, mut broker) = stage.connect();
+        client.send(bytes);
+        assert_eq!(broker.read(bytes.len()), bytes);
+        broker.send(&[0x16, 3, 3, 0, 9, 8]);
+        drop(broker);
+        assert_eq!(client.rest().0, [0x16, 3, 3, 0, 9, 8]);
+    }
+}
+
+#[test]
 fn a_side_that_never_reads_stops_its_own_client_only() {
     let stage = Stage::new(&[]);
     let (client, mut deaf) = stage.connect();

@@ -48,7 +48,7 @@ impl Drop for Serving {
 }
 
 fn test_through(servers: &str, store: &Path, more: &[&str]) -> Output {
-    let base = ["test", "--time-limit", "2", "--bootstrap-server", servers, "--store"];
+    let base = ["test", "--bootstrap-server", servers, "--store"];
     fencepost(&base).arg(store).args(more).output().unwrap()
 }
 
@@ -69,7 +69,7 @@ fn a_run_through_the_proxy_is_valid_and_so_is_its_capture_after_a_kill() {
         "--capture",
         capture.to_str().unwrap(),
     ]);
-    let output = test_through(&proxy.servers, folder.path(), &[]);
+    let output = test_through(&proxy.servers, folder.path(), &["--time-limit", "2"]);
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     proxy.process.kill().unwrap();
     proxy.process.wait().unwrap();
@@ -91,12 +91,50 @@ fn rules_are_counted_and_those_that_never_fired_are_named() {
         "--rule",
         rules[1],
     ]);
-    let output = test_through(&proxy.servers, folder.path(), &["--sub-via", "subscribe"]);
+    let output = test_through(
+        &proxy.servers,
+        folder.path(),
+        &["--time-limit", "2", "--sub-via", "subscribe"],
+    );
     assert_eq!(output.status.code(), Some(0), "{}", said(&output));
     let summary = proxy.end();
     assert!(summary.contains("short: fired once"), "{summary}");
     assert!(summary.contains("idle: never fired"), "{summary}");
     assert!(!summary.contains("a forgery fired"), "{summary}");
+}
+
+/// Real Kafka, three nodes, where `FENCEPOST_LIVE` is set: its leaders and coordinators are spread,
+/// so that a client that left the proxy would be seen by the frames that are missing.
+#[test]
+fn runs_on_real_kafka_stay_behind_the_proxy() {
+    if std::env::var_os("FENCEPOST_LIVE").is_none() {
+        return;
+    }
+    let kafka = ["broker", "kafka", "--version", "4.3.0", "--nodes", "3"];
+    let broker = Serving::start(&kafka);
+    let delays = [
+        "--rule",
+        "delay any request by=1ms jitter=20ms probability=0.05",
+        "--rule",
+        "delay any response by=1ms jitter=20ms probability=0.05",
+    ];
+    for rules in [&[][..], &delays] {
+        let folder = tempfile::tempdir().unwrap();
+        let capture = folder.path().join("proxied.pcapng");
+        let file = ["--capture", capture.to_str().unwrap()];
+        // One bootstrap address: the others are known from responses alone.
+        let first = broker.servers.split(',').next().unwrap();
+        let base = ["proxy", "--bootstrap-server", first];
+        let proxy = Serving::start(&[&base[..], &file, rules].concat());
+        let more = ["--sub-via", "assign,subscribe", "--time-limit", "5"];
+        let output = test_through(&proxy.servers, folder.path(), &more);
+        assert_eq!(output.status.code(), Some(0), "{}", said(&output));
+        let summary = proxy.end();
+        assert!(summary.contains("through 3 listeners"), "{summary}");
+        let check = ["check", "--sub-via", "assign,subscribe"];
+        let judged = fencepost(&check).arg(&capture).output().unwrap();
+        assert_eq!(judged.status.code(), Some(0), "{}", said(&judged));
+    }
 }
 
 #[test]

@@ -171,6 +171,18 @@ fn after_tokens_without_headers_names_are_rewritten_again() {
 }
 
 #[test]
+fn a_frame_too_large_to_be_gathered_is_cut_all_the_same() {
+    let rule = "cut Produce request how=close at=700";
+    let stage = Stage::planned(&[rule], |plan| plan.limits.gathered_bytes_max = 100);
+    let (mut client, mut broker) = stage.connect();
+    let large = request(ApiKey::PRODUCE, 9, 3, &[7; 1000]);
+    client.send(&large[..300]);
+    assert_eq!(broker.read(300), large[..300]);
+    client.send(&large[300..700]);
+    assert_eq!(broker.rest(), (large[300..700].to_vec(), false));
+}
+
+#[test]
 fn a_response_too_large_to_be_gathered_passes_as_it_is() {
     let stage = Stage::planned(&[NEVER], |plan| plan.limits.gathered_bytes_max = 100);
     let (mut client, mut broker) = stage.connect();
