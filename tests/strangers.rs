@@ -27,7 +27,7 @@ struct Broker {
     servers: String,
     arguments: String,
     /// What a proxy stands in front of.
-    _behind: Option<Box<Broker>>,
+    behind: Option<Box<Broker>>,
 }
 
 impl Broker {
@@ -44,8 +44,9 @@ impl Broker {
         ];
         let base = ["proxy", "--seed", "7", "--bootstrap-server", &self.servers];
         let rules = rules.into_iter().flat_map(|rule| ["--rule", rule]);
-        let proxy = Self::serve(&base.into_iter().chain(rules).collect::<Vec<_>>());
-        Self { _behind: Some(Box::new(self)), ..proxy }
+        let mut proxy = Self::serve(&base.into_iter().chain(rules).collect::<Vec<_>>());
+        proxy.behind = Some(Box::new(self));
+        proxy
     }
 
     fn serve(arguments: &[&str]) -> Self {
@@ -60,7 +61,7 @@ impl Broker {
             .map_while(Result::ok)
             .find_map(|line| line.strip_prefix("bootstrap.servers=").map(str::to_owned))
             .expect("it becomes ready");
-        Self { process, servers, arguments: arguments.join(" "), _behind: None }
+        Self { process, servers, arguments: arguments.join(" "), behind: None }
     }
 }
 
@@ -68,6 +69,7 @@ impl Drop for Broker {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
+        drop(self.behind.take());
     }
 }
 
