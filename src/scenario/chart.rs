@@ -53,6 +53,12 @@ pub struct Line {
     pub came: String,
 }
 
+impl Line {
+    fn is_repeated_by(&self, next: &Self) -> bool {
+        Self { at_ns: self.at_ns, ..next.clone() } == *self && self.arrow == Arrow::Sent
+    }
+}
+
 fn arrow_name<S: serde::Serializer>(arrow: &Arrow, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.serialize_str(match arrow {
         Arrow::Sent => "sent",
@@ -75,12 +81,19 @@ pub fn render(lines: &[Line]) -> String {
     let mut out = String::new();
     writeln!(out, "      ms  step  {:who$}  {:over$}     node  request", "who", "connection")
         .expect("a String takes every write");
-    for line in lines {
+    let mut lines = lines.iter().peekable();
+    while let Some(line) = lines.next() {
+        // The same request with the same answer, again and again, is told once.
+        let mut times = 1;
+        while lines.next_if(|next| line.is_repeated_by(next)).is_some() {
+            times += 1;
+        }
         let ms = line.at_ns as f64 / 1e6;
         let step = line.step.map(|step| step.to_string()).unwrap_or_default();
         let node = if line.node < 0 { String::new() } else { line.node.to_string() };
         let text = match line.arrow {
             Arrow::Note => format!("{} {}", line.said, line.came),
+            _ if times > 1 => format!("{:said$}  {}, {times} times", line.said, line.came),
             _ => format!("{:said$}  {}", line.said, line.came),
         };
         let row = format!(
@@ -93,4 +106,42 @@ pub fn render(lines: &[Line]) -> String {
         out.push('\n');
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use expect_test::expect;
+
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_request_and_repeated_ones_are_told_once() {
+        let line = |at_ms: u64, arrow, said: &str, came: &str| Line {
+            at_ns: at_ms * 1_000_000,
+            step: Some(1),
+            who: "p".into(),
+            connection: "main".into(),
+            node: 1,
+            arrow,
+            said: said.into(),
+            came: came.into(),
+        };
+        let lines = [
+            line(0, Arrow::Held, "EndTxn 4 commit", "held"),
+            line(1, Arrow::Sent, "Produce 11 t-0", "NOT_LEADER"),
+            line(5, Arrow::Sent, "Produce 11 t-0", "NOT_LEADER"),
+            line(9, Arrow::Sent, "Produce 11 t-0", "NONE"),
+            line(10, Arrow::Released, "EndTxn 4 commit", "NONE"),
+            line(11, Arrow::Note, "a wait", ""),
+        ];
+        expect![[r#"
+                  ms  step  who  connection     node  request
+                 0.0     1  p    main        ──▏   1  EndTxn 4 commit  held
+                 1.0     1  p    main        ──▶   1  Produce 11 t-0   NOT_LEADER, 2 times
+                 9.0     1  p    main        ──▶   1  Produce 11 t-0   NONE
+                10.0     1  p    main        ▕─▶   1  EndTxn 4 commit  NONE
+                11.0     1  p    main              1  a wait
+        "#]]
+        .assert_eq(&render(&lines));
+    }
 }

@@ -1,0 +1,268 @@
+//! `fencepost scenario list`, `run`, `sweep`: scripted conversations.
+
+mod run;
+mod sweep;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::Context;
+use clap::{ArgAction, Args, Subcommand, ValueEnum};
+
+use crate::broker::{self, Facts};
+use crate::cli::{Exit, Manner, OutputFormat, Usage, print};
+use crate::client::Versions;
+use crate::run::conversation::unrecorded;
+use crate::run::{Plan, clock, story};
+use crate::scenario::{Column, Conversation, Style, ground, library};
+
+/// What was typed.
+#[derive(Debug, Args)]
+pub(crate) struct ScenarioArguments {
+    #[command(subcommand)]
+    command: ScenarioCommand,
+}
+
+#[derive(Debug, Subcommand)]
+enum ScenarioCommand {
+    /// Every scenario: what it proves, where it comes from, what is expected of which broker.
+    List,
+    /// Hold scenarios with a broker; exit 1 where it shows the anomaly.
+    Run(RunArguments),
+    /// Hold each request of a conversation and let it arrive after each later step.
+    Sweep(SweepArguments),
+}
+
+/// The brokers.
+#[derive(Debug, Args)]
+struct BrokerArguments {
+    /// A cluster that already runs.
+    #[arg(long, value_name = "HOST:PORT,...", conflicts_with = "broker")]
+    bootstrap_server: Option<String>,
+    /// Brokers to start: embedded, kafka.
+    #[arg(long, value_name = "NAME", default_value = "embedded")]
+    broker: String,
+    /// Their version, such as 4.3.0 or 3.9.1.
+    #[arg(long, value_name = "V")]
+    broker_version: Option<String>,
+    /// How many nodes; without it, as many as the scenario needs.
+    #[arg(long, value_name = "N")]
+    nodes: Option<u16>,
+    /// A property of the brokers; transaction.version=1|2 holds for embedded and kafka.
+    #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
+    broker_property: Vec<String>,
+    /// Where run folders go.
+    #[arg(long, value_name = "DIR", default_value = "store")]
+    store: PathBuf,
+    /// Which requests clients speak; without it, the newest the scenario has and the broker serves.
+    #[arg(long, value_enum)]
+    style: Option<StyleName>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum StyleName {
+    /// KIP-98: EndTxn ≤ 4, Produce ≤ 11.
+    Old,
+    /// KIP-890: EndTxn 5, Produce 12.
+    New,
+}
+
+impl From<StyleName> for Style {
+    fn from(name: StyleName) -> Self {
+        match name {
+            StyleName::Old => Self::Old,
+            StyleName::New => Self::New,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  fencepost scenario run S1\n  \
+    fencepost scenario run S1 S2 --broker kafka --broker-version 3.9.1\n  \
+    fencepost scenario run my.toml --bootstrap-server 127.0.0.1:9092 --style old")]
+struct RunArguments {
+    /// Names of scenarios, or files.
+    #[arg(required = true, value_name = "NAME|FILE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    brokers: BrokerArguments,
+}
+
+#[derive(Debug, Args)]
+#[command(after_help = "Examples:\n  fencepost scenario sweep one-partition\n  \
+    fencepost scenario sweep one-partition --bootstrap-server 127.0.0.1:9092 --style old\n\n\
+    Prints which request was held and when it arrived, with a letter for each kind of anomaly; the \
+    shortest conversation of each is written as a file that `scenario run` takes.")]
+struct SweepArguments {
+    /// Names of conversations, or files; `all` is every one that comes with the tool.
+    #[arg(required = true, value_name = "NAME|FILE")]
+    names: Vec<String>,
+    #[command(flatten)]
+    brokers: BrokerArguments,
+    /// Orders that are held at a time.
+    #[arg(long, value_name = "N", default_value_t = 8)]
+    at_a_time: usize,
+    /// Begin as soon as Metadata names the leaders of new topics, before they have heard of it.
+    #[arg(long)]
+    hasty: bool,
+    /// Let two requests be late at once, too: many orders.
+    #[arg(long)]
+    pairs: bool,
+}
+
+/// Does what was typed.
+pub(crate) fn scenario(arguments: &ScenarioArguments, manner: Manner) -> anyhow::Result<Exit> {
+    match &arguments.command {
+        ScenarioCommand::List => list(manner),
+        ScenarioCommand::Run(arguments) => run::run(arguments, manner),
+        ScenarioCommand::Sweep(arguments) => sweep::sweep(arguments, manner),
+    }
+}
+
+fn list(manner: Manner) -> anyhow::Result<Exit> {
+    let all = library::scenarios()?;
+    if manner.format == OutputFormat::Json {
+        let sweeps = library::sweeps()?;
+        let json = serde_json::json!({ "scenarios": all, "sweeps": sweeps });
+        print(&serde_json::to_string_pretty(&json)?);
+        return Ok(Exit::Valid);
+    }
+    let title = all.iter().map(|s| s.title.chars().count()).max().unwrap_or(0);
+    let name = all.iter().map(|s| s.name.len()).max().unwrap_or(0);
+    let head = "what is expected of brokers: unverified | verified | old style on TV2 | TV2";
+    print(&format!("{:name$}  {:title$}  {head}", "", "proves"));
+    for scenario in &all {
+        let columns: Vec<String> = Column::ALL
+            .iter()
+            .map(|column| match scenario.expected.get(column) {
+                None => "-".to_owned(),
+                Some(names) if names.is_empty() => "valid".to_owned(),
+                Some(names) => names.join("+"),
+            })
+            .collect();
+        print(&format!(
+            "{:name$}  {:title$}  {}  ({})",
+            scenario.name,
+            scenario.title,
+            columns.join(" | "),
+            scenario.source
+        ));
+    }
+    print("\nFor sweeps:");
+    for sweep in library::sweeps()? {
+        print(&format!("{:20}  {}", sweep.name, sweep.title));
+    }
+    Ok(Exit::Valid)
+}
+
+/// A conversation by its name or file.
+fn find(name: &str) -> anyhow::Result<Conversation> {
+    if let Some(found) = library::find(name)? {
+        return Ok(found);
+    }
+    if !name.contains(['/', '.']) {
+        let text = format!("no scenario is called {name}; fencepost scenario list names them");
+        return Err(Usage(text).into());
+    }
+    let text = std::fs::read_to_string(name).map_err(|error| Usage(format!("{name}: {error}")))?;
+    Conversation::parse(name, &text).map_err(|error| Usage(error.to_string()).into())
+}
+
+impl BrokerArguments {
+    /// Which column applies: Kafka can be told not to verify.
+    fn column(&self, style: Style, versions: &Versions) -> Column {
+        let is_off =
+            |property: &String| property == "transaction.partition.verification.enable=false";
+        match ground::column(style, versions) {
+            Column::Verified if self.broker_property.iter().any(is_off) => Column::Unverified,
+            column => column,
+        }
+    }
+
+    /// The plan of the brokers.
+    fn plan(&self, name: &str, nodes: u16) -> anyhow::Result<Plan> {
+        self.plan_with(name, nodes, &BTreeMap::new())
+    }
+
+    /// The plan of the brokers, with properties the scenario asks of Kafka.
+    fn plan_with(
+        &self,
+        name: &str,
+        nodes: u16,
+        kafka: &BTreeMap<String, String>,
+    ) -> anyhow::Result<Plan> {
+        let mut plan =
+            Plan { seed: clock::fresh_seed(), store: self.store.clone(), ..Plan::default() };
+        plan.workload.name = name.to_owned();
+        plan.broker.kind.clone_from(&self.broker);
+        plan.broker.version.clone_from(&self.broker_version);
+        plan.broker.nodes = self.nodes.unwrap_or(nodes).max(1);
+        if self.broker == "kafka" {
+            plan.broker.properties.extend(kafka.clone());
+        }
+        if let Some(bootstrap) = &self.bootstrap_server {
+            plan.broker.kind = "external".into();
+            plan.broker.bootstrap_server = Some(bootstrap.clone());
+        }
+        for property in &self.broker_property {
+            let (key, value) = broker::kafka::parse_property(property)
+                .map_err(|error| Usage(format!("--broker-property: {error}")))?;
+            plan.broker.properties.insert(key, value);
+        }
+        if !["embedded", "kafka", "external"].contains(&plan.broker.kind.as_str()) {
+            let text = format!("--broker {}: expected embedded or kafka", plan.broker.kind);
+            return Err(Usage(text).into());
+        }
+        Ok(plan)
+    }
+}
+
+/// Brokers that run, and where their files are.
+struct Brokers {
+    cluster: Arc<dyn broker::Cluster>,
+    facts: Facts,
+    versions: Arc<Versions>,
+    _folder: story::ScratchFolder,
+}
+
+impl Brokers {
+    async fn start(plan: &Plan, clock: &crate::world::Clock) -> anyhow::Result<Self> {
+        let folder = story::ScratchFolder::new().context("cannot make a folder")?;
+        let cluster: Arc<dyn broker::Cluster> =
+            Arc::from(story::system_under_test(plan, folder.path(), clock)?);
+        let facts = tokio::select! {
+            facts = broker::bring_up(&*cluster) => facts,
+            () = story::until_told_to_end() => {
+                drop(broker::tear_down(&*cluster).await);
+                anyhow::bail!("interrupted");
+            }
+        };
+        let asked = match facts {
+            Ok(facts) => Self::ask(&*cluster, clock).await.map(|versions| (facts, versions)),
+            Err(error) => Err(error.into()),
+        };
+        match asked {
+            Ok((facts, versions)) => {
+                Ok(Self { cluster, facts, versions: Arc::new(versions), _folder: folder })
+            }
+            Err(error) => {
+                drop(broker::tear_down(&*cluster).await);
+                Err(error)
+            }
+        }
+    }
+
+    /// What they say they speak.
+    async fn ask(
+        cluster: &dyn broker::Cluster,
+        clock: &crate::world::Clock,
+    ) -> anyhow::Result<Versions> {
+        let mut board = unrecorded(cluster, clock);
+        Ok(ground::ask_versions(&mut board).await?)
+    }
+}
+
+fn runtime() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?)
+}
