@@ -7,12 +7,14 @@ use std::sync::Arc;
 use anyhow::Context;
 use clap::{ArgAction, Args};
 use serde_json::json;
+use tokio::net::TcpListener;
 
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::capture::{PcapngTap, Recorded};
 use crate::history::tap::Tap;
+use crate::proxy::control::{Control, serve};
 use crate::proxy::rule::{Board, Class, Listed, Phase, Rule, Rules, file::from_toml};
-use crate::proxy::{self, Endpoint, Listen, Plan, ProxyError, Total};
+use crate::proxy::{self, Endpoint, Listen, Plan, Proxy, ProxyError, Total};
 use crate::report::text::grouped;
 use crate::run::{clock, listen, story};
 use crate::world::Chance;
@@ -51,6 +53,10 @@ pub(crate) struct ProxyArguments {
     /// Where the chance of rules comes from; without it, a fresh one.
     #[arg(long, value_name = "N")]
     seed: Option<u64>,
+    /// Where rules can be listed, added, removed and released over HTTP while it runs, such as
+    /// 127.0.0.1:8474.
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<Endpoint>,
     /// Threads that serve connections.
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
@@ -58,7 +64,7 @@ pub(crate) struct ProxyArguments {
 
 impl ProxyArguments {
     fn plan(&self) -> Result<Plan, Usage> {
-        let address = loopback(&self.listen, self.expose)?;
+        let address = loopback("--listen", &self.listen, self.expose)?;
         if address.is_unspecified() && self.advertised_host.is_none() {
             let text = "--listen on every address needs --advertised-host: what clients are told";
             return Err(Usage(text.into()));
@@ -94,14 +100,14 @@ pub(super) fn read_rules(texts: &[String], file: Option<&Path>) -> anyhow::Resul
 }
 
 /// The address to listen at, which is this machine's own unless it is to be exposed.
-fn loopback(listen: &Endpoint, expose: bool) -> Result<IpAddr, Usage> {
+fn loopback(flag: &str, listen: &Endpoint, expose: bool) -> Result<IpAddr, Usage> {
     let resolved = (listen.host.as_str(), listen.port).to_socket_addrs();
     let address = resolved.ok().and_then(|mut all| all.next()).as_ref().map(SocketAddr::ip);
     match address {
-        None => Err(Usage(format!("--listen {listen}: no such host"))),
+        None => Err(Usage(format!("{flag} {listen}: no such host"))),
         Some(address) if address.is_loopback() || expose => Ok(address),
         Some(_) => Err(Usage(format!(
-            "--listen {listen}: others could reach it; --expose says that this is meant"
+            "{flag} {listen}: others could reach it; --expose says that this is meant"
         ))),
     }
 }
@@ -136,15 +142,41 @@ pub(crate) fn proxy(arguments: &ProxyArguments, manner: Manner) -> anyhow::Resul
         error => error.into(),
     })?;
     manner.detail(&format!("seed {seed}"));
-    print(&format!("bootstrap.servers={}", proxy.bootstrap()));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(story::until_told_to_end());
+    let control = match &arguments.control {
+        None => None,
+        Some(at) => {
+            let address = loopback("--control", at, arguments.expose)?;
+            let listener = runtime.block_on(TcpListener::bind((address, at.port)));
+            Some(listener.with_context(|| format!("the control cannot listen on {at}"))?)
+        }
+    };
+    print(&format!("bootstrap.servers={}", proxy.bootstrap()));
+    if let Some(listener) = &control {
+        print(&format!("control=http://{}", listener.local_addr()?));
+    }
+    let proxy = Arc::new(proxy);
+    runtime.block_on(until_told_to_end(&proxy, control));
+    // What shares it was dropped with the control.
+    let proxy = Arc::into_inner(proxy).context("the control still holds the proxy")?;
     let (board, doors) = (proxy.rules().clone(), proxy.doors().len());
     let total = proxy.stop();
     let recorded = capture.map(|capture| capture.finish()).transpose();
     tell(&board, total, doors, seed, manner)?;
     tell_capture(arguments, recorded.context("the capture is not complete")?);
     Ok(Exit::Valid)
+}
+
+/// Waits for the end; serves the control meanwhile, if there is one.
+async fn until_told_to_end(proxy: &Arc<Proxy>, control: Option<TcpListener>) {
+    let Some(listener) = control else { return story::until_told_to_end().await };
+    let counted = proxy.clone();
+    let total = Arc::new(move || counted.total());
+    let control = Control { board: proxy.rules().clone(), total };
+    tokio::select! {
+        () = story::until_told_to_end() => {}
+        () = serve(listener, control) => {}
+    }
 }
 
 fn tell(

@@ -2,6 +2,7 @@
 //!
 //! * [`rule`]: which frames something is done to, and what.
 //! * [`server`]: a running proxy, as `run`, `scenario` and the command line hold it.
+//! * [`control`]: its rules over HTTP, where that is asked for.
 //! * [`doors`]: the listeners, one for each broker; `naming`: which responses name brokers, and
 //!   what they are called instead.
 //! * `worker`: a thread and its connections; `link`: one connection and its two sockets.
@@ -17,6 +18,7 @@
 //! Never: decides *when* to misbehave.
 
 mod act;
+pub mod control;
 pub mod doors;
 pub mod endpoint;
 mod errand;
