@@ -8,6 +8,7 @@ use anyhow::Context;
 use clap::{ArgAction, Args};
 
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use crate::broker::Facts;
 use crate::broker::embedded::Bug;
 use crate::history::recorder::Tallies;
 use crate::report::text;
@@ -486,12 +487,30 @@ fn one(plan: &Plan, manner: Manner) -> anyhow::Result<Exit> {
             let summary = text::summary(&told.verdict);
             let (body, verdict) = summary.trim_end().rsplit_once('\n').unwrap_or(("", &summary));
             print(&format!("{}; seed {}", told.facts, plan.seed));
+            print(&in_force(plan, &told.facts));
             print(body);
             print(&told.folder.display().to_string());
             print(verdict.trim_end());
         }
     }
     Ok(super::check::exit(told.verdict.valid))
+}
+
+/// Which features the brokers finalized, and which semantics of transactions the run had: what a
+/// reader needs to know before he believes a verdict.
+fn in_force(plan: &Plan, facts: &Facts) -> String {
+    let features: Vec<String> =
+        facts.finalized_features.iter().map(|(name, level)| format!("{name} {level}")).collect();
+    let features = if features.is_empty() { "none".into() } else { features.join(", ") };
+    let transactions = match (plan.workload.txn, plan.client.old_style) {
+        (false, _) => "no transactions".to_owned(),
+        (true, old) => {
+            let version = run::story::transaction_version(plan, facts);
+            let client = if old { ", by an old-style client" } else { "" };
+            format!("transactions of version {version}{client}")
+        }
+    };
+    format!("{transactions}; finalized features: {features}")
 }
 
 /// What is about to be done, in a few lines.

@@ -296,6 +296,7 @@ pub fn judge_run(
     results["broker"] = serde_json::json!({
         "software": facts.software,
         "finalized_features": facts.finalized_features,
+        "transaction_version_in_force": super::story::transaction_version(plan, facts),
         "nodes": facts.nodes.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
     results["seed"] = plan.seed.into();

@@ -335,6 +335,16 @@ fn cluster_config(
     }
 }
 
+/// Which semantics the transactions of a run have: version 2 (KIP-890) takes a broker that has it
+/// and a client that speaks it; before it, 0 and 1 differ in what brokers store only.
+#[must_use]
+pub fn transaction_version(plan: &Plan, facts: &Facts) -> i16 {
+    match facts.transaction_version() {
+        2.. if !plan.client.old_style => 2,
+        level => level.min(1),
+    }
+}
+
 fn retry_policy(plan: &Plan) -> RetryPolicy {
     RetryPolicy {
         delivery_timeout: Duration::from_millis(plan.client.delivery_timeout_ms),
