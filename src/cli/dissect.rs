@@ -86,7 +86,7 @@ pub(crate) fn dissect(arguments: &DissectArguments, manner: Manner) -> anyhow::R
 }
 
 /// The APIs of names and keys.
-fn apis(names: &[String]) -> Result<Vec<ApiKey>, Usage> {
+pub(super) fn apis(names: &[String]) -> Result<Vec<ApiKey>, Usage> {
     let api = |name: &String| {
         let key = name.parse().ok().map(ApiKey);
         key.or_else(|| ApiKey::from_name(name)).ok_or_else(|| {

@@ -17,6 +17,7 @@ mod check;
 mod dissect;
 mod proxy;
 mod query;
+mod replay;
 mod scenario;
 mod test;
 
@@ -89,6 +90,8 @@ enum Command {
     Capture(capture::CaptureArguments),
     /// A capture as JSON lines, one exchange a line.
     Dissect(dissect::DissectArguments),
+    /// A capture's requests said again to a broker, answers compared.
+    Replay(replay::ReplayArguments),
     /// Stand between any client and any cluster: watch, record, hold, cut, forge.
     Proxy(proxy::ProxyArguments),
     /// Scripted conversations: hold one request, and see what the broker makes of it.
@@ -147,6 +150,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Query(arguments) => query::query(&arguments, manner),
         Command::Capture(arguments) => capture::capture(&arguments, manner),
         Command::Dissect(arguments) => dissect::dissect(&arguments, manner),
+        Command::Replay(arguments) => replay::replay(&arguments, manner),
         Command::Proxy(arguments) => proxy::proxy(&arguments, manner),
         Command::Scenario(arguments) => scenario::scenario(&arguments, manner),
         Command::Broker(arguments) => broker::broker(&arguments, manner),

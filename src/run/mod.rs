@@ -10,6 +10,7 @@
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`tcpdump`]: real tcpdump beside a run.
+//! * [`replay`]: a capture's requests said again, the answers compared.
 //! * [`clock`]: the machine's clock, made a value.
 //!
 //! Never: contains protocol or checking logic.
@@ -23,6 +24,7 @@ mod packets;
 pub mod plan;
 pub mod properties;
 pub mod record;
+pub mod replay;
 pub mod story;
 pub mod sweep;
 pub mod tcpdump;
