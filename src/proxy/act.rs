@@ -143,8 +143,7 @@ impl Flow {
             let gate = lane.gate.take();
             self.open_gate(way, gate, pieces);
             changed = true;
-        } else if let Some(hole) = self.shared.holes.over(&self.door, way) {
-            self.close_gate(way, None, None, hole.wait(), hole.ticket);
+        } else if self.fell_into_hole(way) {
             return true;
         }
         while self.lane(way).is_between_frames() {
@@ -158,6 +157,19 @@ impl Flow {
             changed = true;
         }
         changed
+    }
+
+    /// Whether a black hole over the broker has closed the gate just now.
+    pub(super) fn fell_into_hole(&mut self, way: Direction) -> bool {
+        if self.lane(way).gate.is_some() {
+            return false;
+        }
+        let hole = self.shared.holes.over(&self.door, way);
+        let Some(hole) = hole.filter(|hole| !self.shared.board.has_ended(hole.ticket)) else {
+            return false;
+        };
+        self.close_gate(way, None, None, hole.wait(), hole.ticket);
+        true
     }
 
     fn open_gate(&mut self, way: Direction, gate: Option<Gate>, pieces: &mut Vec<Piece>) {
@@ -327,8 +339,9 @@ impl Flow {
         let until = fired.wait().map(|wait| Instant::now() + wait);
         let way = (!both).then_some(way);
         let hole = Hole { door: self.door.clone(), way, ticket: fired.ticket, until };
-        self.tell(fired, Phase::Began, "");
+        // Who hears that it began can rely on it.
         let id = self.shared.holes.add(hole);
+        self.tell(fired, Phase::Began, "");
         let errand = Errand::EndHole { id, fired: fired.clone(), until };
         if self.errands.try_send(errand).is_err() {
             self.shared.holes.remove(id);

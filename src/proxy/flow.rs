@@ -102,6 +102,8 @@ impl Flow {
         interest: &Interest,
         pieces: &mut Vec<Piece>,
     ) -> usize {
+        // What was read while the hole opened is behind it too.
+        self.fell_into_hole(direction);
         let mut cursor = Cursor { input, at: 0, run: 0 };
         loop {
             self.answer_ourselves(direction, &mut cursor, pieces);
