@@ -3,7 +3,7 @@
 
 use rustc_hash::FxHashMap;
 
-use super::rows::{EdgeBlocks, Graph};
+use super::rows::{EdgeBlocks, Graph, RT, RawEdge, WR, WW};
 use super::tarjan::{Components, components};
 use super::timeline::Timeline;
 use super::types::{find, implies};
@@ -22,77 +22,141 @@ pub(crate) struct Count {
     pub(crate) parts: Vec<Graph>,
 }
 
-/// One way of looking at the edges: which kinds there are, and which types to look for.
-pub(crate) struct View {
+/// One way of looking at the edges: which there are, and which types to look for.
+pub(crate) struct View<'a> {
+    /// The edges between places.
+    pub(crate) edges: Vec<&'a EdgeBlocks>,
+    /// Where cycles may be.
+    pub(crate) windows: &'a Windows,
     /// The kinds of edges that make up the whole graph.
     pub(crate) mask: u8,
+    /// Whether the types are looked for a second time without write-write edges.
+    pub(crate) again_without_ww: bool,
     /// The types to look for.
     pub(crate) types: Vec<&'static Anomaly>,
-    /// Whether only what the view before this one found cyclic needs to be looked at.
-    pub(crate) narrows: bool,
 }
+
+/// The write-read edges that were not drawn, since others imply them: for a place, the places of
+/// those whose writes it read. May name more than there are undrawn.
+pub(crate) type Implied<'a> = dyn Fn(u32, &mut Vec<u32>) + Sync + 'a;
 
 /// What a census is taken of.
 pub(crate) struct Census<'a> {
     /// The order of operations.
     pub(crate) timeline: &'a Timeline,
-    /// Where cycles may be.
-    pub(crate) windows: &'a Windows,
     /// Whether a place takes part in realtime order.
     pub(crate) realtime: &'a (dyn Fn(u32) -> bool + Sync),
+    /// What was not drawn. Every such edge that leads back in time *is* drawn.
+    pub(crate) implied: &'a Implied<'a>,
     /// How many parts to keep of each type.
     pub(crate) parts_max: usize,
 }
 
+/// What a view shows, type by type.
+#[derive(Debug, Default)]
+pub(crate) struct Taken {
+    /// With all its edges.
+    pub(crate) counts: Vec<Count>,
+    /// Without write-write edges, where that was asked for.
+    pub(crate) without_ww: Vec<Count>,
+}
+
 impl Census<'_> {
-    /// Takes it, once for each view, of edges between places.
-    pub(crate) fn take(
-        &self,
-        edges: &[EdgeBlocks],
-        views: &[View],
-        threads: usize,
-    ) -> Vec<Vec<Count>> {
-        let shards = self.windows.shards();
-        let start = || Vec::<(usize, Vec<Vec<Count>>)>::new();
+    /// Takes it, once for each view.
+    pub(crate) fn take(&self, views: &[View<'_>], threads: usize) -> Vec<Taken> {
+        let mut shards: Vec<(usize, (u32, u32))> = Vec::new();
+        for (place, view) in views.iter().enumerate() {
+            shards.extend(view.windows.shards().iter().map(|&stretch| (place, stretch)));
+        }
+        // Large ones first, so that no thread is left with one at the end.
+        shards.sort_by_key(|&(view, (first, end))| (std::cmp::Reverse(end - first), view, first));
+        let start = || Vec::<(usize, Taken)>::new();
         let parts = fold(threads, shards.len(), start, |done, shard| {
-            done.push((shard, self.shard(shards[shard], edges, views)));
+            let (view, stretch) = shards[shard];
+            done.push((shard, self.shard(stretch, &views[view])));
         });
         let mut parts: Vec<_> = parts.into_iter().flatten().collect();
-        parts.sort_by_key(|&(shard, _)| shard);
-        let mut total = nothing(views);
-        for (_, of_shard) in parts {
-            let pairs = total.iter_mut().flatten().zip(of_shard.into_iter().flatten());
-            for (total, count) in pairs {
-                total.components += count.components;
-                total.is_told |= count.is_told;
-                total.parts.extend(count.parts);
-                self.keep(&mut total.parts);
-            }
+        parts.sort_by_key(|&(shard, _)| (shards[shard].0, shards[shard].1.0));
+        let mut total: Vec<Taken> = views.iter().map(nothing).collect();
+        for (shard, taken) in parts {
+            let total = &mut total[shards[shard].0];
+            self.add(&mut total.counts, taken.counts);
+            self.add(&mut total.without_ww, taken.without_ww);
+        }
+        for count in total.iter_mut().flat_map(|t| t.counts.iter_mut().chain(&mut t.without_ww)) {
+            count.parts.iter_mut().for_each(|part| *part = self.whole(part));
         }
         total
     }
 
-    fn shard(&self, stretch: (u32, u32), edges: &[EdgeBlocks], views: &[View]) -> Vec<Vec<Count>> {
-        let is_inside = |from, to| self.windows.hold(from, to);
-        let graph = Graph::of_stretch(self.timeline, stretch, edges, is_inside, self.realtime);
-        let mut found = nothing(views);
-        let mut before: Option<Graph> = None;
-        for (view, found) in views.iter().zip(&mut found) {
-            let whole =
-                if view.narrows { before.take().unwrap_or_default() } else { Graph::default() };
-            let whole = if view.narrows { &whole } else { &graph };
-            let components = components(whole, view.mask);
-            let mut cyclic: Vec<u32> = components.cyclic().flatten().copied().collect();
-            cyclic.sort_unstable();
-            // Edges between components are left behind: nothing that follows needs them.
-            let joins = |from, to| components.joins(from, to);
-            let part = whole.part_between(&cyclic, view.mask, joins);
-            if !cyclic.is_empty() {
-                *found = self.classify(&part, &components.of_part(&cyclic), &view.types);
-            }
-            before = Some(part);
+    fn add(&self, total: &mut [Count], counts: Vec<Count>) {
+        for (total, count) in total.iter_mut().zip(counts) {
+            total.components += count.components;
+            total.is_told |= count.is_told;
+            total.parts.extend(count.parts);
+            self.keep(&mut total.parts);
         }
-        found
+    }
+
+    fn shard(&self, stretch: (u32, u32), view: &View<'_>) -> Taken {
+        let has_realtime = view.mask & RT != 0;
+        let takes_part = |place| has_realtime && (self.realtime)(place);
+        let graph =
+            Graph::of_stretch(self.timeline, stretch, view.windows, &view.edges, takes_part);
+        let mut taken = nothing(view);
+        let cyclic = Cyclic::of(&graph, view.mask);
+        if cyclic.vertices.is_empty() {
+            return taken;
+        }
+        taken.counts = self.classify(&cyclic.part, &cyclic.components, &view.types);
+        if view.again_without_ww {
+            let bare = self.without_ww(&cyclic, view.mask & !WW);
+            let cyclic = Cyclic::of(&bare, view.mask & !WW);
+            if !cyclic.vertices.is_empty() {
+                taken.without_ww = self.classify(&cyclic.part, &cyclic.components, &view.types);
+            }
+        }
+        taken
+    }
+
+    /// What of some components can be cyclic without write-write edges: those in which a
+    /// write-read edge leads back in time.
+    fn without_ww(&self, cyclic: &Cyclic, mask: u8) -> Graph {
+        let (part, components) = (&cyclic.part, &cyclic.components);
+        let mut leads_back = vec![false; components.len()];
+        for (from, to, kind) in part.all_edges() {
+            // Operations are numbered in the order of time.
+            if kind & WR != 0 && from > to {
+                leads_back[components.of[from as usize] as usize] = true;
+            }
+        }
+        let vertices: Vec<u32> = (0..part.len() as u32)
+            .filter(|&vertex| leads_back[components.of[vertex as usize] as usize])
+            .collect();
+        let bare = part.part_between(&vertices, mask, |from, to| components.joins(from, to));
+        let component = |vertex: u32| components.of[vertices[vertex as usize] as usize];
+        let implied = self.implied_in(&bare);
+        bare.with_edges(implied.into_iter().filter(|&(a, b, _)| component(a) == component(b)))
+    }
+
+    /// The same part with the edges that were not drawn.
+    fn whole(&self, part: &Graph) -> Graph {
+        part.with_edges(self.implied_in(part))
+    }
+
+    fn implied_in(&self, graph: &Graph) -> Vec<RawEdge> {
+        let mut edges = Vec::new();
+        let mut writers = Vec::new();
+        for (reader, &place) in (0u32..).zip(&graph.names) {
+            writers.clear();
+            (self.implied)(place, &mut writers);
+            writers.sort_unstable();
+            writers.dedup();
+            let vertex = |place: &u32| graph.names.binary_search(place).ok();
+            let found = writers.iter().filter_map(vertex);
+            edges.extend(found.map(|writer| (writer as u32, reader, WR)));
+        }
+        edges
     }
 
     /// Says what each component of the whole graph has.
@@ -136,8 +200,28 @@ impl Census<'_> {
     }
 }
 
-fn nothing(views: &[View]) -> Vec<Vec<Count>> {
-    views.iter().map(|view| vec![Count::default(); view.types.len()]).collect()
+/// The components of a graph that have more than one vertex.
+struct Cyclic {
+    /// Their vertices, in order.
+    vertices: Vec<u32>,
+    /// The graph of them, without the edges between them: nothing that follows needs those.
+    part: Graph,
+    components: Components,
+}
+
+impl Cyclic {
+    fn of(graph: &Graph, mask: u8) -> Self {
+        let components = components(graph, mask);
+        let mut vertices: Vec<u32> = components.cyclic().flatten().copied().collect();
+        vertices.sort_unstable();
+        let part = graph.part_between(&vertices, mask, |from, to| components.joins(from, to));
+        Self { components: components.of_part(&vertices), part, vertices }
+    }
+}
+
+fn nothing(view: &View<'_>) -> Taken {
+    let counts = vec![Count::default(); view.types.len()];
+    Taken { without_ww: counts.clone(), counts }
 }
 
 /// Whether a component that has the types in `present` has one that implies a type.

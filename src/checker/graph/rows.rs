@@ -5,8 +5,9 @@
 //! from the last barrier before an operation's invocation an edge leads to that operation. So
 //! "completed before the other was invoked" needs three edges an operation, not a square of them.
 
-use super::Timeline;
 use super::timeline::NEVER;
+use super::window::Windows;
+use super::{Timeline, tarjan::NONE};
 
 /// Write-write.
 pub(crate) const WW: u8 = 1;
@@ -110,24 +111,37 @@ impl Graph {
         }
     }
 
-    /// The part of a timeline from `first` to `end`, with those edges between its places that
-    /// stand inside one window, and with realtime order between the places that take part in it.
+    /// The windows of a stretch of a timeline, with those edges that stand inside one of them, and
+    /// with realtime order between the places that take part in it.
     pub(crate) fn of_stretch(
         timeline: &Timeline,
         (first, end): (u32, u32),
-        edges: &[EdgeBlocks],
-        is_inside: impl Fn(u32, u32) -> bool,
+        windows: &Windows,
+        edges: &[&EdgeBlocks],
         takes_part: impl Fn(u32) -> bool,
     ) -> Self {
-        let names: Vec<u32> = (first..end).collect();
+        let names: Vec<u32> = windows.places((first, end)).collect();
+        let mut vertex = vec![NONE; (end - first) as usize];
+        for (number, &place) in (0u32..).zip(&names) {
+            vertex[(place - first) as usize] = number;
+        }
         let (barriers, mut all) = barriers(timeline, &names, takes_part);
         for (from, to, kind) in edges.iter().flat_map(|blocks| blocks.near((first, end))) {
             let earlier = from.min(to);
-            if earlier >= first && earlier < end && is_inside(from, to) {
-                all.push((from - first, to - first, kind));
+            if earlier >= first && earlier < end && windows.hold(from, to) {
+                let vertex = |place: u32| vertex[(place - first) as usize];
+                all.push((vertex(from), vertex(to), kind));
             }
         }
         Self::new(names, barriers, &all)
+    }
+
+    /// The same graph with more edges; each vertex's edges are in order.
+    pub(crate) fn with_edges(&self, more: impl IntoIterator<Item = RawEdge>) -> Self {
+        let edges: Vec<RawEdge> = self.all_edges().chain(more).collect();
+        let mut graph = Self::new(self.names.clone(), self.len() - self.names.len(), &edges);
+        graph.sort_rows();
+        graph
     }
 
     /// All kinds of edges that there are.

@@ -30,6 +30,12 @@ impl Backward {
         }
     }
 
+    /// What either has seen.
+    pub(crate) fn and(&self, other: &Self) -> Self {
+        let both = self.from.iter().zip(&other.from);
+        Self { from: both.map(|(&mine, &theirs)| mine.max(theirs)).collect() }
+    }
+
     /// The windows.
     pub(crate) fn windows(&self) -> Windows {
         let mut end_of = vec![0; self.from.len()];
@@ -72,6 +78,11 @@ impl Windows {
     /// Groups of whole windows, in order.
     pub(crate) fn shards(&self) -> &[(u32, u32)] {
         &self.shards
+    }
+
+    /// The places of a stretch that are in windows.
+    pub(crate) fn places(&self, (first, end): (u32, u32)) -> impl Iterator<Item = u32> + '_ {
+        (first..end).filter(|&place| self.end_of[place as usize] != 0)
     }
 
     /// Whether both ends of an edge are in one window, so that it may be part of a cycle.

@@ -117,13 +117,19 @@ impl Search<'_, '_> {
         };
         let census = Census {
             timeline: &self.timeline,
-            windows: &windows,
             realtime: &takes_part,
             parts_max: report.expected.cases_max(8).max(witness::COMPARED),
+            implied: &|_, _| (),
         };
-        let view = View { mask: WW | WR | RW | RT | PROCESS, types: types.clone(), narrows: false };
-        let counts = census.take(&[edges], &[view], self.threads);
-        for (row, count) in types.iter().zip(counts.into_iter().flatten()) {
+        let view = View {
+            edges: vec![&edges],
+            windows: &windows,
+            mask: WW | WR | RW | RT | PROCESS,
+            again_without_ww: false,
+            types: types.clone(),
+        };
+        let taken = census.take(&[view], self.threads);
+        for (row, count) in types.iter().zip(taken.into_iter().flat_map(|taken| taken.counts)) {
             if count.is_told {
                 let shape = row.shape.expect("only cycle types are counted");
                 let found = witness::in_order(&count.parts, shape);

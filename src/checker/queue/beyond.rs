@@ -109,11 +109,11 @@ fn torn_case(analysis: &Analysis<'_>, lost: &[(u32, u32, u32)]) -> Option<Case> 
 }
 
 fn first_ok_reader(analysis: &Analysis<'_>, key: KeyId, value: Value) -> Option<u32> {
-    let fate = &analysis.gathered.rows.fate;
+    let rows = &analysis.gathered.rows;
     analysis
         .gathered
         .polls(key.0 as usize)
-        .filter(|runs| fate[runs[0].row as usize] == Fate::Ok)
+        .filter(|runs| rows.fate(runs[0].row) == Fate::Ok)
         .find(|runs| analysis.gathered.records(runs).any(|(_, v)| v == value))
         .map(|runs| runs[0].row)
 }
@@ -143,9 +143,9 @@ fn hanging_case(analysis: &Analysis<'_>, key: usize) -> Option<Case> {
         .gathered
         .sends(key)
         .flatten()
-        .filter(|sent| analysis.gathered.rows.fate[sent.row as usize] == Fate::Info)
+        .filter(|sent| analysis.gathered.rows.fate(sent.row) == Fate::Info)
         .filter(|sent| !analysis.committed[sent.row as usize])
-        .filter_map(|sent| sent.offset.map(|offset| (offset, sent.row)))
+        .filter_map(|sent| sent.offset().map(|offset| (offset, sent.row)))
         .filter(|&(offset, _)| is_behind(offset) && offset < first_unseen)
         .min()?;
     let history = analysis.history;
@@ -189,7 +189,8 @@ fn later_poll(analysis: &Analysis<'_>, key: KeyId, event: u64) -> Option<usize> 
             begin.is_none_or(|begin| begin <= event)
         };
         let row = *polls.get(polls.partition_point(begins_later))?;
-        gathered.rows.kept(analysis.history, key, bind, row).then_some(row)
+        let binds = gathered.rows.facts(bind).binds;
+        gathered.rows.kept(analysis.history, key, binds, row).then_some(row)
     };
     gathered.assigned(key.0 as usize).filter_map(first_after).min().map(|row| row as usize)
 }

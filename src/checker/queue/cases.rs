@@ -129,7 +129,7 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn acknowledged_at(&self, number: u32, offset: i64) -> Option<u32> {
         let value = self.value(number);
         let mut sends = self.analysis.gathered.sends(self.key.0 as usize).flatten();
-        sends.find(|s| s.value == value && s.offset == Some(offset)).map(|s| s.row)
+        sends.find(|s| s.value == value && s.offset() == Some(offset)).map(|s| s.row)
     }
 
     fn done(
@@ -290,7 +290,7 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn first_past(&self, is_past: impl Fn(u32) -> bool) -> Option<(u32, u32)> {
         let (gathered, values) = (&self.analysis.gathered, &self.of_key().values);
         let is_ok = |runs: &&[super::gather::Polled]| {
-            gathered.rows.fate[runs[0].row as usize] == super::gather::Fate::Ok
+            gathered.rows.fate(runs[0].row) == super::gather::Fate::Ok
         };
         gathered.polls(self.key.0 as usize).filter(is_ok).find_map(|runs| {
             let mut numbers = gathered.records(runs).map(|(_, value)| values.number(value));

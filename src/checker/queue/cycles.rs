@@ -10,6 +10,7 @@
 
 use std::collections::BTreeMap;
 
+use super::edges::{Dependency, written_before};
 use super::{Analysis, steps};
 use crate::checker::anomaly::{ANOMALIES, Anomaly, Bad, Rw};
 use crate::checker::expectation::Expectation;
@@ -27,12 +28,53 @@ pub(super) struct Cycles {
 
 /// The edges between operations.
 pub(super) struct Drawn {
-    /// All of them, in as many pieces as threads drew.
-    pub(super) edges: Vec<EdgeBlocks>,
-    /// Those that lead back in time.
-    pub(super) backward: Backward,
+    /// Write-write and write-read edges, in as many pieces as threads drew.
+    dependencies: Vec<EdgeBlocks>,
+    /// Anti-dependencies, likewise.
+    anti: Vec<EdgeBlocks>,
+    /// Those of either that lead back in time.
+    backward: Backward,
+    anti_backward: Backward,
     /// Whether there is any that is not an anti-dependency.
-    pub(super) any: bool,
+    any: bool,
+}
+
+impl Drawn {
+    /// None yet, among so many places.
+    pub(super) fn new(len: usize) -> Self {
+        Self {
+            dependencies: vec![EdgeBlocks::default()],
+            anti: vec![EdgeBlocks::default()],
+            backward: Backward::new(len),
+            anti_backward: Backward::new(len),
+            any: false,
+        }
+    }
+
+    /// Adds an edge between places.
+    #[inline]
+    pub(super) fn add(&mut self, from: u32, to: u32, dependency: Dependency) {
+        let (edges, backward) = match dependency {
+            Dependency::Rw => (&mut self.anti, &mut self.anti_backward),
+            Dependency::Ww | Dependency::Wr => {
+                self.any = true;
+                (&mut self.dependencies, &mut self.backward)
+            }
+        };
+        if from > to {
+            backward.add(from, to);
+        }
+        edges[0].push((from, to, dependency.kind()));
+    }
+
+    /// Adds what another thread drew.
+    pub(super) fn merge(&mut self, other: Self) {
+        self.dependencies.extend(other.dependencies);
+        self.anti.extend(other.anti);
+        self.backward.merge(other.backward);
+        self.anti_backward.merge(other.anti_backward);
+        self.any |= other.any;
+    }
 }
 
 /// Looks for cycles of every type.
@@ -72,33 +114,42 @@ struct Search<'a, 'h> {
 impl Search<'_, '_> {
     /// Looks at both graphs. Says whether there is any edge at all, anti-dependencies aside.
     fn run(&mut self, drawn: Drawn) -> bool {
+        let Drawn { mut dependencies, anti, backward, anti_backward, any } = drawn;
         let timeline = &self.analysis.timeline;
-        let windows = drawn.backward.windows();
-        let any = drawn.any;
-        let mut edges = drawn.edges;
-        edges.push(self.process_order());
         let history = self.analysis.history;
-        let realtime = |node| is_vertex(&history.op(timeline.row(node) as usize));
-        let parts_max = self.expected.cases_max(8).max(witness::COMPARED);
-        let census = Census { timeline, windows: &windows, realtime: &realtime, parts_max };
-        let judged = rows(|rw| rw == Rw::None);
+        dependencies.push(self.process_order());
+        let implied = |place: u32, writers: &mut Vec<u32>| {
+            let each = |row| writers.push(timeline.node(row));
+            written_before(self.analysis, timeline.row(place), each);
+        };
+        let census = Census {
+            timeline,
+            realtime: &|node| is_vertex(&history.op(timeline.row(node) as usize)),
+            implied: &implied,
+            parts_max: self.expected.cases_max(8).max(witness::COMPARED),
+        };
         let views = [
-            View { mask: WW | WR | RT | PROCESS, types: judged.clone(), narrows: false },
-            // A cycle that needs no write-write edge is no mere interleaving of writes.
-            View { mask: WR | RT | PROCESS, types: judged.clone(), narrows: true },
-            View { mask: WW | WR | RW, types: rows(|rw| rw != Rw::None), narrows: false },
+            View {
+                edges: dependencies.iter().collect(),
+                windows: &backward.windows(),
+                mask: WW | WR | RT | PROCESS,
+                // A cycle that needs no write-write edge is no mere interleaving of writes.
+                again_without_ww: self.expected.ww_deps,
+                types: rows(|rw| rw == Rw::None),
+            },
+            View {
+                edges: dependencies.iter().chain(&anti).collect(),
+                windows: &backward.and(&anti_backward).windows(),
+                mask: WW | WR | RW,
+                again_without_ww: false,
+                types: rows(|rw| rw != Rw::None),
+            },
         ];
-        let counts = census.take(&edges, &views, self.threads);
-        let [judged, mut pure, told]: [Vec<Count>; 3] =
-            counts.try_into().expect("there is one result for each view");
-        if !self.expected.ww_deps {
-            pure.fill(Count::default());
-        }
-        for ((row, count), pure) in views[0].types.iter().zip(judged).zip(pure) {
-            self.report(row, count, pure);
-        }
-        for (row, count) in views[2].types.iter().zip(told) {
-            self.report(row, count, Count::default());
+        for (view, taken) in views.iter().zip(census.take(&views, self.threads)) {
+            let counts = taken.counts.into_iter().zip(taken.without_ww);
+            for (row, (count, pure)) in view.types.iter().zip(counts) {
+                self.report(row, count, pure);
+            }
         }
         any || self.has_realtime_order()
     }

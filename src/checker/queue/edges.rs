@@ -9,12 +9,19 @@
 //!   early, even inside a transaction. So cycles of such edges are told, and never bad.
 //!
 //! No edge leads from an operation to itself. Places without a known writer are passed over.
+//!
+//! Of the `wr` edges into a reader of successive values, all but the last follow from it and the
+//! `ww` edges between the writers: whoever reaches the reader by one of them reaches it by the last
+//! writer too, which then stands in every component that holds both. They are *implied*, and drawn
+//! only where they lead back in time; [`written_before`] has them all for who needs them.
 
-use super::Examination;
 use super::gather::{Fate, NO_ROW};
 use super::order::{NO_INDEX, Order};
+use super::strand::Strand;
 use super::values::Values;
+use super::{Analysis, Examination};
 use crate::checker::graph::{RW, WR, WW};
+use crate::history::MopRef;
 
 /// Why one operation depends on another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,28 +55,38 @@ pub(super) struct Drawing<'a, 'h> {
     pub(super) examination: &'a Examination<'a, 'h>,
     pub(super) values: &'a Values,
     pub(super) order: &'a Order,
+    pub(super) ww_deps: bool,
 }
 
 impl Drawing<'_, '_> {
     /// The edges between the key's writers.
     pub(super) fn writes(&self, mut emit: impl FnMut(Edge)) {
+        if !self.ww_deps {
+            return;
+        }
         writes(self.values, self.order, &mut |dependency, from, to| {
             draw(dependency, from, to, &mut emit);
         });
     }
 
-    /// The edges that one operation's polls give: the numbers of the values it got, in order.
-    pub(super) fn polls(&self, reader: u32, numbers: &[u32], mut emit: impl FnMut(Edge)) {
+    /// The edges that one operation's polls give, but for those that are implied.
+    pub(super) fn polls(&self, reader: u32, strand: &Strand, mut emit: impl FnMut(Edge)) {
+        let numbers = &strand.numbers;
         let mut last_writer = NO_ROW;
-        for &value in numbers {
+        let is_chain = strand.is_plain && self.ww_deps && self.order.is_plain();
+        let implied = if is_chain { numbers.len().saturating_sub(1) } else { 0 };
+        let timeline = self.examination.timeline;
+        let place = timeline.node(reader);
+        for (count, &value) in numbers.iter().enumerate() {
             let writer = self.values.writer[value as usize];
-            if writer != last_writer {
+            let is_drawn = count >= implied || timeline.node(writer) > place;
+            if writer != last_writer && is_drawn {
                 draw(Dependency::Wr, writer, reader, &mut emit);
                 last_writer = writer;
             }
         }
         let next = numbers.last().and_then(|&last| next_writer(self.values, self.order, last));
-        if self.examination.gathered.rows.fate[reader as usize] == Fate::Ok
+        if self.examination.gathered.rows.fate(reader) == Fate::Ok
             && let Some(writer) = next.filter(|&w| self.examination.must_have_happened(w))
         {
             draw(Dependency::Rw, reader, writer, &mut emit);
@@ -95,6 +112,25 @@ fn writes(values: &Values, order: &Order, emit: &mut impl FnMut(Dependency, u32,
             emit(Dependency::Ww, before, writer);
         }
         before = writer;
+    }
+}
+
+/// The rows that wrote what a row polled, each as often as it did, without itself.
+pub(super) fn written_before(analysis: &Analysis<'_>, reader: u32, mut each: impl FnMut(u32)) {
+    if analysis.gathered.rows.fate(reader) == Fate::Other {
+        return;
+    }
+    for mop in analysis.history.op(reader as usize).mops() {
+        let MopRef::Poll(poll) = mop else { continue };
+        for run in poll.runs() {
+            let values = &analysis.keys[run.key.0 as usize].values;
+            run.records().for_each(|(_, value)| {
+                let writer = values.writer[values.number(value) as usize];
+                if writer != NO_ROW && writer != reader {
+                    each(writer);
+                }
+            });
+        }
     }
 }
 

@@ -20,12 +20,22 @@ pub(super) enum Fate {
     Info,
 }
 
+/// An offset that is not known. (The columns of a history use the same number for it.)
+const NO_OFFSET: i64 = i64::MIN;
+
 /// One value sent.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sent {
     pub(super) row: u32,
     pub(super) value: Value,
-    pub(super) offset: Option<i64>,
+    offset: i64,
+}
+
+impl Sent {
+    /// Where it was acknowledged, if that is known.
+    pub(super) fn offset(&self) -> Option<i64> {
+        Some(self.offset).filter(|&offset| offset != NO_OFFSET)
+    }
 }
 
 /// One run of polled records, by its place in the history.
@@ -35,13 +45,22 @@ pub(super) struct Polled {
     run: u64,
 }
 
-/// What rows are, column by column.
+/// What a row is, as far as a walk through one key asks: few bytes, since every key asks again.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct RowFacts {
+    pub(super) process: u32,
+    /// How often the process had bound its consumer before or with this row.
+    pub(super) binds: u32,
+    pub(super) fate: Fate,
+    /// Whether it polled: it is a client's poll or txn.
+    pub(super) is_poll: bool,
+    pub(super) is_complete: bool,
+}
+
+/// What rows are.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
-    pub(super) fate: Vec<Fate>,
-    pub(super) process: Vec<u32>,
-    /// How often the row's process had bound its consumer before.
-    binds_before: Vec<u32>,
+    facts: Vec<RowFacts>,
     /// The rows in which each process bound its consumer, in order.
     binds: Vec<Vec<u32>>,
     /// The rows in which each process polled and succeeded, in order.
@@ -61,8 +80,7 @@ pub(super) struct Gathered<'h> {
 /// One stretch of rows.
 #[derive(Debug, Default)]
 struct Part {
-    fate: Vec<Fate>,
-    process: Vec<u32>,
+    facts: Vec<RowFacts>,
     binds: Vec<(u32, u32)>,
     rebalanced: Vec<(u32, Vec<KeyId>)>,
     polls: Vec<(u32, u32)>,
@@ -79,8 +97,11 @@ impl<'h> Gathered<'h> {
         let of_processes = vec![Vec::new(); history.process_count()];
         let mut rows = Rows { binds: of_processes.clone(), polls: of_processes, ..Rows::default() };
         for part in &mut parts {
-            rows.fate.append(&mut part.fate);
-            rows.process.append(&mut part.process);
+            if rows.facts.is_empty() {
+                rows.facts = std::mem::take(&mut part.facts);
+            } else {
+                rows.facts.append(&mut part.facts);
+            }
             for (row, process) in part.binds.drain(..) {
                 rows.binds[process as usize].push(row);
             }
@@ -128,46 +149,51 @@ impl<'h> Gathered<'h> {
 }
 
 impl Rows {
+    /// Puts in how often each row's process had bound its consumer; a bind has a 1 so far.
     fn count_binds(&mut self) {
         if self.binds.iter().all(Vec::is_empty) {
             return;
         }
         let mut at = vec![0u32; self.binds.len()];
-        let mut is_bind = vec![false; self.fate.len()];
-        for row in self.binds.iter().flatten() {
-            is_bind[*row as usize] = true;
+        for row in &mut self.facts {
+            let binds = &mut at[row.process as usize];
+            *binds += row.binds;
+            row.binds = *binds;
         }
-        self.binds_before = self
-            .process
-            .iter()
-            .zip(is_bind)
-            .map(|(&process, bind)| {
-                let before = at[process as usize];
-                at[process as usize] += u32::from(bind);
-                before
-            })
-            .collect();
     }
 
-    /// Whether the process of two of its rows kept that key in every binding between them.
-    pub(super) fn kept(&self, history: &History, key: KeyId, earlier: u32, later: u32) -> bool {
-        if self.binds_before.is_empty() {
+    /// What a row is.
+    #[inline]
+    pub(super) fn facts(&self, row: u32) -> &RowFacts {
+        &self.facts[row as usize]
+    }
+
+    /// What became of a row.
+    #[inline]
+    pub(super) fn fate(&self, row: u32) -> Fate {
+        self.facts(row).fate
+    }
+
+    /// How many rows there are.
+    pub(super) fn len(&self) -> usize {
+        self.facts.len()
+    }
+
+    /// Whether a process kept that key in every binding after its first so many, up to a row of
+    /// its own.
+    #[inline]
+    pub(super) fn kept(&self, history: &History, key: KeyId, binds: u32, row: u32) -> bool {
+        let later = self.facts(row);
+        if later.binds == binds {
             return true;
         }
-        let from = self.binds_before[earlier as usize] as usize;
-        let to = self.binds_before[later as usize] as usize;
-        let binds = &self.binds[self.process[later as usize] as usize];
-        binds[from..to].iter().all(|&row| history.op(row as usize).bound_keys().contains(&key))
+        let between = &self.binds[later.process as usize][binds as usize..later.binds as usize];
+        between.iter().all(|&row| history.op(row as usize).bound_keys().contains(&key))
     }
 
-    /// How often a process has bound its consumer before a row or in it.
-    pub(super) fn binds_until(&self, process: u32, row: u32) -> u32 {
-        let binds = &self.binds[process as usize];
-        match self.binds_before.get(row as usize) {
-            // The row is one of the process.
-            Some(&before) => before + u32::from(binds.get(before as usize) == Some(&row)),
-            None => binds.len() as u32,
-        }
+    /// How often a process has bound its consumer in the whole history.
+    pub(super) fn binds_of(&self, process: u32) -> u32 {
+        self.binds[process as usize].len() as u32
     }
 
     /// The rows between two in which a process bound its consumer.
@@ -202,8 +228,7 @@ impl Part {
     fn of(history: &History, rows: std::ops::Range<usize>) -> Self {
         let keys = history.key_count();
         let mut part = Self {
-            fate: Vec::with_capacity(rows.len()),
-            process: Vec::with_capacity(rows.len()),
+            facts: Vec::with_capacity(rows.len()),
             assigned: vec![Vec::new(); keys],
             sent: vec![Vec::new(); keys],
             polled: vec![Vec::new(); keys],
@@ -218,14 +243,15 @@ impl Part {
     fn take(&mut self, history: &History, row: usize) {
         let op = history.op(row);
         let process = op.process().0;
-        self.process.push(process);
         let row = row as u32;
+        let mut binds = 0;
         let fate = match op.function() {
             _ if !op.is_client() => Fate::Other,
             Function::Send | Function::Poll | Function::Txn => fate_of(op.kind()),
             Function::Assign | Function::Subscribe => {
                 if op.kind() != EventType::Fail {
                     self.binds.push((row, process));
+                    binds = 1;
                 }
                 if op.kind() == EventType::Ok && *op.function() == Function::Assign {
                     for key in op.bound_keys() {
@@ -236,16 +262,19 @@ impl Part {
             }
             _ => Fate::Other,
         };
-        self.fate.push(fate);
+        let is_poll = fate != Fate::Other && *op.function() != Function::Send;
+        let is_complete = op.complete_index().is_some();
+        self.facts.push(RowFacts { process, binds, fate, is_poll, is_complete });
         if fate == Fate::Other {
             return;
         }
-        if fate == Fate::Ok && *op.function() != Function::Send {
+        if fate == Fate::Ok && is_poll {
             self.polls.push((row, process));
         }
         for mop in op.mops() {
             match mop {
                 MopRef::Send { key, value, offset } => {
+                    let offset = offset.unwrap_or(NO_OFFSET);
                     self.sent[key.0 as usize].push(Sent { row, value, offset });
                 }
                 MopRef::Poll(poll) => {

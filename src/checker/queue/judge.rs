@@ -5,18 +5,19 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use super::cycles::Drawn;
-use super::edges::{Dependency, Drawing, Edge};
-use super::gather::{Fate, Gathered, Polled};
+use super::edges::{Drawing, Edge};
+use super::gather::{Fate, Gathered};
 use super::lag::LagSearch;
 use super::order::Order;
 use super::sequence::{Positions, Sequence};
+use super::strand::Strand;
 use super::tally::{Kind, Tallies};
 use super::truth::Truth;
 use super::values::{READ_OK, SENT_INFO, Values};
 use super::{beyond, cases, cycles, values};
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::expectation::Expectation;
-use crate::checker::graph::{Backward, EdgeBlocks, Timeline};
+use crate::checker::graph::Timeline;
 use crate::checker::threads::fold;
 use crate::checker::verdict::{Found, Lag};
 use crate::history::History;
@@ -53,8 +54,7 @@ pub(crate) fn check(history: &History, expected: &Expectation, threads: usize) -
     let mut observations = Vec::new();
     let mut anomalies = beyond::find(&analysis, expected, &tallies.of(Kind::LostWrite).hits);
     anomalies.extend(cases::of(&analysis, expected, tallies));
-    let drawn = Drawn { edges: total.edges, backward: total.backward, any: total.any_edge };
-    let cycles = cycles::find(&analysis, expected, threads, drawn);
+    let cycles = cycles::find(&analysis, expected, threads, total.drawn);
     anomalies.extend(cycles.anomalies);
     observations.extend(cycles.observations);
     observations.extend(observe(&analysis));
@@ -80,7 +80,7 @@ fn analyse<'h>(
     by_weight.sort_by_key(|&key| std::cmp::Reverse(gathered.weight(key)));
 
     let committed: Vec<AtomicBool> =
-        gathered.rows.fate.iter().map(|_| AtomicBool::new(false)).collect();
+        (0..gathered.rows.len()).map(|_| AtomicBool::new(false)).collect();
     let numbered = fold(threads, by_weight.len(), Vec::new, |done, item| {
         let key = by_weight[item];
         let values = Values::of(&gathered, key);
@@ -104,9 +104,7 @@ fn analyse<'h>(
     let mut total = start();
     for part in examined {
         total.tallies.merge(part.tallies);
-        total.backward.merge(part.backward);
-        total.edges.extend(part.edges);
-        total.any_edge |= part.any_edge;
+        total.drawn.merge(part.drawn);
         total.lag.merge(&part.lag);
         for (key, order) in part.orders {
             orders[key] = order;
@@ -125,7 +123,8 @@ fn mark_committed(gathered: &Gathered<'_>, key: usize, values: &Values, marks: &
     for sends in gathered.sends(key) {
         let row = sends[0].row as usize;
         let is_read = |value| values.has(values.number(value), READ_OK);
-        if gathered.rows.fate[row] == Fate::Info && sends.iter().any(|s| is_read(s.value)) {
+        if gathered.rows.fate(sends[0].row) == Fate::Info && sends.iter().any(|s| is_read(s.value))
+        {
             marks[row].store(true, Ordering::Relaxed);
         }
     }
@@ -136,12 +135,9 @@ struct Examined {
     tallies: Tallies,
     positions: Positions,
     orders: Vec<(usize, Order)>,
-    backward: Backward,
-    edges: Vec<EdgeBlocks>,
-    any_edge: bool,
+    drawn: Drawn,
     lag: LagSearch,
-    /// The values at hand, kept for its memory.
-    numbers: Vec<u32>,
+    strand: Strand,
     polled: Vec<(u32, i64)>,
 }
 
@@ -157,11 +153,9 @@ impl Examined {
             tallies: Tallies::new(max),
             positions: Positions::new(history.process_count()),
             orders: Vec::new(),
-            backward: Backward::new(history.len()),
-            edges: vec![EdgeBlocks::default()],
-            any_edge: false,
+            drawn: Drawn::new(history.len()),
             lag: LagSearch::new(history.process_count()),
-            numbers: Vec::new(),
+            strand: Strand::default(),
             polled: Vec::new(),
         }
     }
@@ -177,7 +171,7 @@ pub(super) struct Examination<'a, 'h> {
 impl Examination<'_, '_> {
     /// Whether a row's sends must have happened.
     pub(super) fn must_have_happened(&self, row: u32) -> bool {
-        match self.gathered.rows.fate[row as usize] {
+        match self.gathered.rows.fate(row) {
             Fate::Ok => true,
             Fate::Info => self.committed[row as usize],
             Fate::Fail | Fate::Other => false,
@@ -195,51 +189,26 @@ impl Examination<'_, '_> {
         for sends in gathered.sends(key) {
             sequence.sends(sends, &mut state.positions, &mut state.tallies);
         }
-        let drawing = Drawing { examination: self, values, order: &order };
-        let mut numbers = std::mem::take(&mut state.numbers);
-        let (backward, edges) = (&mut state.backward, &mut state.edges[0]);
+        let drawing = Drawing { examination: self, values, order: &order, ww_deps };
+        let drawn = &mut state.drawn;
         let mut draw = |edge: Edge| {
-            let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
-            if from > to {
-                backward.add(from, to);
-            }
-            edges.push((from, to, edge.dependency.kind()));
-            state.any_edge |= edge.dependency != Dependency::Rw;
+            drawn.add(self.timeline.node(edge.from), self.timeline.node(edge.to), edge.dependency);
         };
-        if ww_deps {
-            drawing.writes(&mut draw);
-        }
+        drawing.writes(&mut draw);
+        let strand = &mut state.strand;
         for runs in gathered.polls(key) {
             let row = runs[0].row;
-            let highest = number(gathered, values, runs, &mut numbers);
-            state.polled.push((row, highest));
-            sequence.polls(row, &numbers, &mut state.positions, &mut state.tallies);
+            strand.look(gathered, values, &order, runs);
+            state.polled.push((row, strand.highest));
+            sequence.polls(row, strand, &mut state.positions, &mut state.tallies);
             let happened = |row| self.must_have_happened(row);
-            truth.read(row, &numbers, happened, &mut state.tallies);
-            drawing.polls(row, &numbers, &mut draw);
+            truth.read(row, strand, happened, &mut state.tallies);
+            drawing.polls(row, strand, &mut draw);
         }
-        state.numbers = numbers;
         state.lag.key(gathered, key_id, &state.polled);
         state.polled.clear();
         order
     }
-}
-
-/// The numbers of the values that one operation polled, in order; and the highest offset among
-/// them, -1 if none is known.
-fn number(
-    gathered: &Gathered<'_>,
-    values: &Values,
-    runs: &[Polled],
-    numbers: &mut Vec<u32>,
-) -> i64 {
-    numbers.clear();
-    let mut highest = -1;
-    gathered.each_record(runs, |offset, value| {
-        numbers.push(values.number(value));
-        highest = offset.unwrap_or(-1).max(highest);
-    });
-    highest
 }
 
 /// Oddities that bear on the verdict.

@@ -10,7 +10,7 @@
 //!
 //! Never: makes a history invalid.
 
-use super::gather::{Fate, Gathered};
+use super::gather::{Fate, Gathered, RowFacts, Sent};
 use crate::checker::explain::{key_json, process_json};
 use crate::checker::verdict::Lag;
 use crate::history::columns::ProcessId;
@@ -42,13 +42,6 @@ pub(super) struct LagSearch {
     worst: Option<Worst>,
 }
 
-/// What one operation shows of a key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Shown {
-    Bound(u32),
-    Reached(i64),
-}
-
 impl LagSearch {
     pub(super) fn new(processes: usize) -> Self {
         let nowhere = Held { key: END, offset: 0, since: 0, binds: 0 };
@@ -75,21 +68,25 @@ impl LagSearch {
     pub(super) fn key(&mut self, gathered: &Gathered<'_>, key: u32, polled: &[(u32, i64)]) {
         self.growth.clear();
         self.touched.clear();
-        let mut shown: Vec<(u32, Shown)> = Vec::with_capacity(polled.len());
-        shown.extend(polled.iter().map(|&(row, offset)| (row, Shown::Reached(offset))));
-        for sends in gathered.sends(key as usize) {
-            let highest = sends.iter().filter_map(|sent| sent.offset).max();
-            shown.extend(highest.map(|offset| (sends[0].row, Shown::Reached(offset.max(0)))));
-        }
-        let bound = gathered.assigned(key as usize);
-        shown.extend(bound.map(|(row, process)| (row, Shown::Bound(process))));
-        // Three sorted stretches, which a stable sort only merges.
-        shown.sort();
-        for (row, what) in shown {
-            match what {
-                Shown::Bound(process) => self.bind(gathered, key, row, process),
-                Shown::Reached(offset) => self.reach(gathered, key, row, offset),
+        let mut polled = polled.iter().copied().peekable();
+        let sent = gathered.sends(key as usize).filter_map(|sends| {
+            let highest = sends.iter().filter_map(Sent::offset).max();
+            highest.map(|offset| (sends[0].row, offset.max(0)))
+        });
+        let mut sent = sent.peekable();
+        let mut bound = gathered.assigned(key as usize).peekable();
+        loop {
+            let reached = match (polled.peek(), sent.peek()) {
+                (Some(poll), Some(send)) if send < poll => sent.next(),
+                (Some(_), _) => polled.next(),
+                (None, _) => sent.next(),
+            };
+            let until = reached.map_or(END, |(row, _)| row);
+            while let Some((row, process)) = bound.next_if(|&(row, _)| row <= until) {
+                self.bind(gathered, key, row, process);
             }
+            let Some((row, offset)) = reached else { break };
+            self.reach(gathered, key, row, offset);
         }
         for process in std::mem::take(&mut self.touched) {
             self.settle(gathered, key, process, END);
@@ -111,26 +108,23 @@ impl LagSearch {
     fn bind(&mut self, gathered: &Gathered<'_>, key: u32, row: u32, process: u32) {
         self.settle(gathered, key, process, row);
         if self.held(key, process).is_none() {
-            let binds = gathered.rows.binds_until(process, row);
+            let binds = gathered.rows.facts(row).binds;
             self.hold(process, Held { key, offset: -1, since: row, binds });
         }
     }
 
     fn reach(&mut self, gathered: &Gathered<'_>, key: u32, row: u32, offset: i64) {
-        let fate = gathered.rows.fate[row as usize];
-        let op = gathered.history.op(row as usize);
-        if fate == Fate::Fail || op.complete_index().is_none() {
+        let RowFacts { process, binds, fate, is_poll, is_complete } = *gathered.rows.facts(row);
+        if fate == Fate::Fail || !is_complete {
             return;
         }
         if self.growth.last().is_none_or(|&(highest, _)| offset > highest) {
-            self.growth.push((offset, op.complete_ns()));
+            self.growth.push((offset, gathered.history.op(row as usize).complete_ns()));
         }
-        if fate != Fate::Ok || *op.function() == Function::Send {
+        if fate != Fate::Ok || !is_poll {
             return;
         }
-        let process = op.process().0;
         self.settle(gathered, key, process, row);
-        let binds = gathered.rows.binds_until(process, row);
         match self.held(key, process) {
             Some(held) if held.offset >= offset => {}
             Some(held) => {
@@ -144,7 +138,11 @@ impl LagSearch {
     /// Lets go of a key if a binding before `row` did.
     fn settle(&mut self, gathered: &Gathered<'_>, key: u32, process: u32, row: u32) {
         let Some(held) = self.held(key, process) else { return };
-        if gathered.rows.binds_until(process, row) == held.binds {
+        let binds = match row {
+            END => gathered.rows.binds_of(process),
+            row => gathered.rows.facts(row).binds,
+        };
+        if binds == held.binds {
             return;
         }
         let history = gathered.history;

@@ -17,6 +17,7 @@ mod lag;
 mod order;
 mod sequence;
 mod steps;
+mod strand;
 mod tally;
 mod truth;
 mod values;

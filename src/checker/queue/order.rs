@@ -110,6 +110,12 @@ impl Order {
         self.spread = Some((first, last));
     }
 
+    /// Whether every offset has one value and every value one offset, so that the writers of the
+    /// key form one chain.
+    pub(super) fn is_plain(&self) -> bool {
+        self.spread.is_none()
+    }
+
     /// The index of a value, if it is known.
     pub(super) fn index(&self, value: u32) -> u32 {
         self.index[value as usize]
@@ -137,13 +143,13 @@ fn places(
     let mut sent_at: Vec<(i64, u32)> = Vec::new();
     for sends in gathered.sends(key) {
         let row = sends[0].row;
-        let known = match gathered.rows.fate[row as usize] {
+        let known = match gathered.rows.fate(row) {
             Fate::Ok => true,
             Fate::Info => committed(row),
             Fate::Fail | Fate::Other => false,
         };
         for sent in sends.iter().filter(|_| known) {
-            let Some(offset) = sent.offset else { continue };
+            let Some(offset) = sent.offset() else { continue };
             let number = values.number(sent.value);
             if values.polled_at(number) != Some(offset) {
                 sent_at.push((offset, number));

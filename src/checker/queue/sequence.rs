@@ -10,6 +10,7 @@
 
 use super::gather::{Fate, Gathered, NO_ROW, Sent};
 use super::order::{NO_INDEX, Order};
+use super::strand::Strand;
 use super::tally::{Hit, Kind, Tallies};
 use super::values::Values;
 use crate::history::KeyId;
@@ -20,9 +21,11 @@ struct Last {
     key: u32,
     row: u32,
     index: u32,
+    /// How often the process had bound its consumer by then.
+    binds: u32,
 }
 
-const NOWHERE: Last = Last { key: u32::MAX, row: NO_ROW, index: NO_INDEX };
+const NOWHERE: Last = Last { key: u32::MAX, row: NO_ROW, index: NO_INDEX, binds: 0 };
 
 /// Where each process was last in the key at hand. One a thread, used for one key after another.
 #[derive(Debug)]
@@ -46,32 +49,40 @@ pub(super) struct Sequence<'a, 'h> {
 }
 
 impl Sequence<'_, '_> {
-    /// Examines one operation's polls: the numbers of the values it got, in order.
-    pub(super) fn polls(&self, row: u32, numbers: &[u32], at: &mut Positions, found: &mut Tallies) {
-        let rows = &self.gathered.rows;
-        let last = &mut at.polled[rows.process[row as usize] as usize];
-        let mut indexes = numbers.iter().map(|&number| self.order.index(number));
-        let Some(first) = indexes.next() else { return };
+    /// Examines one operation's polls.
+    pub(super) fn polls(&self, row: u32, strand: &Strand, at: &mut Positions, found: &mut Tallies) {
+        let facts = self.gathered.rows.facts(row);
+        let last = &mut at.polled[facts.process as usize];
+        let (Some(&first), Some(&end)) = (strand.numbers.first(), strand.numbers.last()) else {
+            return;
+        };
         if let Some(from) = self.known(*last, row) {
-            let hit = self.hit(row, last.row, from, first);
+            let hit = self.hit(row, last.row, from, self.order.index(first));
             self.judge(hit, Kind::PollSkip, Kind::NonmonotonicPoll, found);
         }
-        let mut here = first;
-        for next in indexes {
+        if !strand.is_plain {
+            self.inside(row, &strand.numbers, found);
+        }
+        if facts.fate == Fate::Ok {
+            let index = self.order.index(end);
+            *last = Last { key: self.key, row, index, binds: facts.binds };
+        }
+    }
+
+    /// Examines the steps inside one operation's polls.
+    fn inside(&self, row: u32, numbers: &[u32], found: &mut Tallies) {
+        let rows = &self.gathered.rows;
+        for pair in numbers.windows(2) {
+            let (here, next) = (self.order.index(pair[0]), self.order.index(pair[1]));
             if next != here.wrapping_add(1) && !rows.is_rebalanced(row, KeyId(self.key)) {
                 let hit = self.hit(row, NO_ROW, here, next);
                 self.judge(hit, Kind::IntPollSkip, Kind::IntNonmonotonicPoll, found);
             }
-            here = next;
-        }
-        if rows.fate[row as usize] == Fate::Ok {
-            *last = Last { key: self.key, row, index: here };
         }
     }
 
     /// Examines one operation's sends.
     pub(super) fn sends(&self, sends: &[Sent], at: &mut Positions, found: &mut Tallies) {
-        let rows = &self.gathered.rows;
         let row = sends[0].row;
         let index = |sent: &Sent| self.order.index(self.values.number(sent.value));
         let first = index(&sends[0]);
@@ -82,22 +93,24 @@ impl Sequence<'_, '_> {
             self.judge(hit, Kind::IntSendSkip, Kind::IntNonmonotonicSend, found);
             here = next;
         }
-        if rows.fate[row as usize] == Fate::Fail {
+        let facts = self.gathered.rows.facts(row);
+        if facts.fate == Fate::Fail {
             return;
         }
-        let last = &mut at.sent[rows.process[row as usize] as usize];
+        let last = &mut at.sent[facts.process as usize];
         if let Some(from) = self.known(*last, row)
             && first != NO_INDEX
             && first <= from
         {
             found.push(Kind::NonmonotonicSend, self.hit(row, last.row, from, first));
         }
-        *last = Last { key: self.key, row, index: here };
+        *last = Last { key: self.key, row, index: here, binds: facts.binds };
     }
 
     /// The index a process was last at, if it still holds in a later row.
     fn known(&self, last: Last, row: u32) -> Option<u32> {
-        let kept = |key| self.gathered.rows.kept(self.gathered.history, key, last.row, row);
+        let Gathered { rows, history, .. } = self.gathered;
+        let kept = |key| rows.kept(history, key, last.binds, row);
         (last.key == self.key && last.index != NO_INDEX && kept(KeyId(self.key)))
             .then_some(last.index)
     }

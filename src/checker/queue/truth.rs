@@ -9,6 +9,7 @@
 
 use super::gather::{Fate, Gathered, NO_ROW};
 use super::order::{NO_INDEX, Order};
+use super::strand::Strand;
 use super::tally::{Hit, Kind, Tallies};
 use super::values::{INTERMEDIATE, READ, READ_OK, SENT_FAIL, SENT_OK, SENT_TWICE, Values};
 
@@ -69,7 +70,7 @@ impl Truth<'_, '_> {
             } else {
                 last <= bound
             };
-            let must = match self.gathered.rows.fate[writer as usize] {
+            let must = match self.gathered.rows.fate(writer) {
                 Fate::Ok => true,
                 Fate::Info => committed(writer),
                 Fate::Fail | Fate::Other => false,
@@ -124,18 +125,19 @@ impl Truth<'_, '_> {
             })
     }
 
-    /// Reports what one operation read that it should not have. `numbers` are the values it
-    /// polled of the key, in order; `committed` says of any row that its sends happened.
+    /// Reports what one operation read that it should not have. `committed` says of any row that
+    /// its sends happened.
     pub(super) fn read(
         &self,
         row: u32,
-        numbers: &[u32],
+        strand: &Strand,
         committed: impl Fn(u32) -> bool,
         found: &mut Tallies,
     ) {
-        let ok = self.gathered.rows.fate[row as usize] == Fate::Ok;
+        let ok = self.gathered.rows.fate(row) == Fate::Ok;
         let mut own = false;
-        for &value in numbers {
+        let odd = if strand.is_plain { &[][..] } else { &strand.numbers };
+        for &value in odd {
             let writer = self.values.writer[value as usize];
             if ok && self.values.has(value, SENT_FAIL) {
                 found.push(Kind::G1a, Hit { earlier_row: writer, ..self.hit(0, row, value, 0) });
@@ -146,7 +148,7 @@ impl Truth<'_, '_> {
                 found.push(Kind::PrecommittedRead, self.hit(0, row, value, 0));
             }
         }
-        let last = numbers.last().copied();
+        let last = strand.numbers.last().copied();
         if let Some(value) = last.filter(|&value| ok && self.values.has(value, INTERMEDIATE)) {
             let writer = self.values.writer[value as usize];
             if writer != row && committed(writer) {

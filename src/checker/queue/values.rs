@@ -112,7 +112,7 @@ impl Values {
         let rows = &gathered.rows;
         for sends in gathered.sends(key) {
             let row = sends[0].row;
-            let flag = match rows.fate[row as usize] {
+            let flag = match rows.fate(row) {
                 Fate::Ok => SENT_OK,
                 Fate::Fail => SENT_FAIL,
                 Fate::Info | Fate::Other => SENT_INFO,
@@ -123,7 +123,7 @@ impl Values {
                     self.flags[number] |= SENT_TWICE;
                 }
                 // Rows without a completion come last; a row with one is the better witness.
-                let pending = gathered.history.op(row as usize).complete_index().is_none();
+                let pending = !rows.facts(row).is_complete;
                 if self.writer[number] == NO_ROW || !pending {
                     self.writer[number] = row;
                 }
@@ -137,7 +137,7 @@ impl Values {
 
     fn take_polls(&mut self, gathered: &Gathered<'_>, key: usize) {
         for runs in gathered.polls(key) {
-            let ok = gathered.rows.fate[runs[0].row as usize] == Fate::Ok;
+            let ok = gathered.rows.fate(runs[0].row) == Fate::Ok;
             let flag = if ok { READ | READ_OK } else { READ };
             gathered.each_record(runs, |offset, value| {
                 let number = self.take(value);
