@@ -159,7 +159,7 @@ impl Has {
             }
         }
         let part = graph.part(members);
-        single_by_labels(&part, shape)
+        closing_single(&part, shape).is_some()
     }
 
     fn nonadjacent(
@@ -169,18 +169,7 @@ impl Has {
         component: usize,
         shape: Shape,
     ) -> bool {
-        let part = graph.part(allowed.members(component));
-        let product = after_rw(&part, mask(shape));
-        let walks = components(&product, u8::MAX);
-        let mut has_rw = vec![false; walks.len()];
-        let mut has_time = vec![shape.time.is_none(); walks.len()];
-        for (from, to, kind) in product.all_edges() {
-            if walks.joins(from, to) {
-                has_rw[walks.of[from as usize] as usize] |= kind & RW != 0;
-                has_time[walks.of[from as usize] as usize] |= kind & (RT | PROCESS) != 0;
-            }
-        }
-        has_rw.into_iter().zip(has_time).any(|(rw, time)| rw && time)
+        closing_nonadjacent(&graph.part(allowed.members(component)), shape).is_some()
     }
 }
 
@@ -227,10 +216,35 @@ impl NearWalk {
     }
 }
 
-/// Whether some anti-dependency of a graph is closed to a cycle by a path without another, and
-/// over an edge of time if one is asked for.
-fn single_by_labels(part: &Graph, shape: Shape) -> bool {
-    let tails_and_heads: Vec<(u32, u32)> = part
+/// An anti-dependency that is part of a cycle of a type in a graph, where the type limits
+/// anti-dependencies.
+pub(super) fn closing(part: &Graph, shape: Shape) -> Option<(u32, u32)> {
+    match shape.rw {
+        Rw::None | Rw::Any => None,
+        Rw::One => closing_single(part, shape),
+        Rw::Nonadjacent => closing_nonadjacent(part, shape),
+    }
+}
+
+/// One that is closed to a cycle with no two adjacent.
+fn closing_nonadjacent(part: &Graph, shape: Shape) -> Option<(u32, u32)> {
+    let product = after_rw(part, mask(shape));
+    let walks = components(&product, u8::MAX);
+    let component = |vertex: u32| walks.of[vertex as usize] as usize;
+    let inside = || product.all_edges().filter(|&(from, to, _)| walks.joins(from, to));
+    let mut has_time = vec![shape.time.is_none(); walks.len()];
+    for (from, _, kind) in inside() {
+        has_time[component(from)] |= kind & (RT | PROCESS) != 0;
+    }
+    let (from, to, _) =
+        inside().find(|&(from, _, kind)| kind & RW != 0 && has_time[component(from)])?;
+    Some((from, to - part.len() as u32))
+}
+
+/// One that is closed to a cycle by a path without another, and over an edge of time if one is
+/// asked for.
+fn closing_single(part: &Graph, shape: Shape) -> Option<(u32, u32)> {
+    let heads_and_tails: Vec<(u32, u32)> = part
         .all_edges()
         .filter(|&(_, _, kind)| kind & RW != 0)
         .map(|(from, to, _)| (to, from))
@@ -238,7 +252,9 @@ fn single_by_labels(part: &Graph, shape: Shape) -> bool {
     let mask = mask(shape) & !RW;
     if shape.time.is_none() {
         let inner = components(part, mask);
-        return find_path(part, mask, &inner, &tails_and_heads).is_some();
+        let found = find_path(part, mask, &inner, &heads_and_tails)?;
+        let (head, tail) = heads_and_tails[found];
+        return Some((tail, head));
     }
     // Twice the graph: the second half is where an edge of time has been used.
     let len = part.len() as u32;
@@ -250,8 +266,10 @@ fn single_by_labels(part: &Graph, shape: Shape) -> bool {
     }
     let product = Graph::new((0..2 * len).collect(), 0, &edges);
     let inner = components(&product, u8::MAX);
-    let pairs: Vec<_> = tails_and_heads.iter().map(|&(from, to)| (from, to + len)).collect();
-    find_path(&product, u8::MAX, &inner, &pairs).is_some()
+    let pairs: Vec<_> = heads_and_tails.iter().map(|&(from, to)| (from, to + len)).collect();
+    let found = find_path(&product, u8::MAX, &inner, &pairs)?;
+    let (head, tail) = heads_and_tails[found];
+    Some((tail, head))
 }
 
 /// The product of a graph with whether the last edge was an anti-dependency; from where it was,

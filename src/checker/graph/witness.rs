@@ -3,11 +3,13 @@
 //! That there is one is known before. The search is breadth first, from every edge that the type
 //! asks for, and never looks further than the best cycle so far; so the cycle is a shortest one,
 //! unless the component is so large that the search was cut off after a fixed number of steps.
+//! If nothing was found by then, the labels that showed that there is a cycle name an edge of one,
+//! and the shortest cycle through that edge is taken.
 
 use std::collections::VecDeque;
 
 use super::rows::{Graph, PROCESS, RT, RW, WR, WW};
-use super::types::{mask, time_kind};
+use super::types::{closing, mask, time_kind};
 use crate::checker::anomaly::{Rw, Shape};
 
 /// A cycle: each operation with the kind of the edge that leads on from it.
@@ -38,6 +40,10 @@ pub(crate) fn find(part: &Graph, shape: Shape) -> Option<Witness> {
             break;
         }
         best = search.from(anchor, limit).or(best);
+    }
+    if best.is_none() && search.steps > STEPS_MAX {
+        let (from, to) = closing(part, shape)?;
+        best = search.from(Anchor { from, to, kind: RW }, u32::MAX);
     }
     let is_shortest = search.steps <= STEPS_MAX || best.as_ref().is_some_and(|b| b.len() == 2);
     let mut steps = best?;
