@@ -39,7 +39,7 @@ impl Reply {
 #[must_use]
 pub fn answer(board: &Board, total: Total, method: &str, path: &str, body: &[u8]) -> Reply {
     let steps: Vec<&str> = path.split('/').filter(|step| !step.is_empty()).collect();
-    let reply = match (method, steps.as_slice()) {
+    match (method, steps.as_slice()) {
         ("GET", ["version"]) => Reply::json(200, &json!({ "version": env!("CARGO_PKG_VERSION") })),
         ("GET", ["metrics"]) => Reply {
             status: 200,
@@ -61,9 +61,8 @@ pub fn answer(board: &Board, total: Total, method: &str, path: &str, body: &[u8]
             board.reset();
             Reply::done()
         }
-        _ => return not_there(method, &steps),
-    };
-    reply
+        _ => not_there(method, &steps),
+    }
 }
 
 fn one(name: &str, found: bool) -> Reply {

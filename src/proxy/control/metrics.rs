@@ -5,6 +5,9 @@ use std::fmt::Write;
 use crate::proxy::Total;
 use crate::proxy::rule::Listed;
 
+/// A family of one sample a rule: its name, its kind, what it means, and the count.
+type Family = (&'static str, &'static str, &'static str, fn(&Listed) -> u64);
+
 /// Everything that is counted. Names of rules have no character that would need escaping.
 #[must_use]
 pub fn text(rules: &[Listed], total: Total) -> String {
@@ -24,7 +27,7 @@ pub fn text(rules: &[Listed], total: Total) -> String {
     for (way, frames) in ways.iter().zip(total.traffic.frames) {
         out.sample("frames_total", way, frames);
     }
-    let families: [(&str, &str, &str, fn(&Listed) -> u64); 3] = [
+    let families: [Family; 3] = [
         ("rule_matched_total", "counter", "Frames a rule was about.", |one| one.matched),
         ("rule_fired_total", "counter", "How often a rule fired.", |one| one.fired),
         ("rule_lasting", "gauge", "What a rule does at this moment.", |one| one.lasting),
