@@ -143,9 +143,9 @@ impl Rebuild {
                 _ => (EventType::Info, None),
             };
             for batch in &produced.batches {
-                let sends = (0..).zip(&batch.records).map(|(at, &(offset, content))| Mop::Send {
+                let sends = batch.records.iter().map(|&(offset, content)| Mop::Send {
                     key,
-                    value: value(batch, at, content),
+                    value: value(batch, offset, content),
                     offset: base.map(|base| base + (offset - batch.header.base_offset.0)),
                     run: true,
                 });
@@ -185,12 +185,11 @@ impl Rebuild {
             let handed = handed_on(fetched, read_committed);
             let mut of_key = Vec::new();
             for (batch, _) in fetched.batches.iter().zip(handed).filter(|(_, handed)| *handed) {
-                let all = (0..).zip(&batch.records);
-                let wanted = all.filter(|(_, (offset, _))| {
-                    fetched.fetch_offset.is_none_or(|from| *offset >= from)
-                });
-                let read =
-                    wanted.map(|(at, &(offset, content))| (offset, value(batch, at, content)));
+                let wanted = batch
+                    .records
+                    .iter()
+                    .filter(|(offset, _)| fetched.fetch_offset.is_none_or(|from| *offset >= from));
+                let read = wanted.map(|&(offset, content)| (offset, value(batch, offset, content)));
                 of_key.extend(read);
             }
             let log = self.topics.log(cluster, &fetched.topic, fetched.partition);
@@ -245,14 +244,16 @@ fn push(builder: &mut Builder, number: u64, zero: u64, operation: Operation) {
     }
 }
 
-/// The identity of a record: below the values that are names.
-fn value(batch: &BatchFacts, at: i64, content: u64) -> i64 {
+/// The identity of a record: below the values that are names. Its sequence is counted by offsets:
+/// compaction takes records out of a batch and leaves the numbers of the others.
+fn value(batch: &BatchFacts, offset: i64, content: u64) -> i64 {
     let mut hasher = FxHasher::default();
     content.hash(&mut hasher);
     if batch.header.base_sequence.0 >= 0 {
         let header = &batch.header;
         (header.producer_id.0, header.producer_epoch.0).hash(&mut hasher);
-        (i64::from(header.base_sequence.0) + at).hash(&mut hasher);
+        let at = offset.wrapping_sub(header.base_offset.0);
+        i64::from(header.base_sequence.0).wrapping_add(at).hash(&mut hasher);
     }
     (hasher.finish() as i64) & (Value::INTERNED_MIN - 1)
 }
@@ -368,8 +369,22 @@ mod tests {
         let other_place = batch(7, b"a", false);
         let mut other_producer = batch(0, b"a", false);
         other_producer.header.producer_id = ProducerId(8);
-        let of = |batch: &BatchFacts| value(batch, 0, batch.records[0].1);
+        let of = |batch: &BatchFacts| value(batch, batch.records[0].0, batch.records[0].1);
         assert_eq!(of(&one), of(&other_place));
         assert_ne!(of(&one), of(&other_producer));
+    }
+
+    #[test]
+    fn a_record_stays_what_it_is_when_compaction_takes_the_one_before_it() {
+        let mut whole = batch(5, b"a", false);
+        let (offset, content) = whole.records[0];
+        whole.records.push((offset + 1, content ^ 1));
+        let mut thinned = batch(5, b"a", false);
+        thinned.records = vec![whole.records[1]];
+        let last = |batch: &BatchFacts| {
+            let &(offset, content) = batch.records.last().unwrap();
+            value(batch, offset, content)
+        };
+        assert_eq!(last(&whole), last(&thinned));
     }
 }

@@ -207,7 +207,10 @@ impl Packets {
             }
         }
         if left_out > 0 {
-            let text = format!("{left_out} records are in no rebuilt operation: too many");
+            let text = format!(
+                "{left_out} records are beyond what operations are rebuilt of: those were checked \
+                 on the records before them, the invariants of the wire on all"
+            );
             verdict.observations.push(text);
         }
         if tls_connections > 0 {

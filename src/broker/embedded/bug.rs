@@ -165,7 +165,8 @@ bugs! {
         must ["L1-offsets-overlap"]
         may ["P1-ack-not-in-log" "L9-record-changed" "inconsistent-offsets" "lost-write"
              "torn-transaction" "unseen" "duplicate" "poll-skip" "int-poll-skip"
-             "nonmonotonic-poll" "int-nonmonotonic-poll" "G1a" "L7-aborted-data-exposed"
+             "nonmonotonic-poll" "int-nonmonotonic-poll" "G1a" "precommitted-read"
+             "L3-sequence-broken" "L7-aborted-data-exposed"
              "L5-transaction-unclosed"]
     CorruptBatch "corrupt-batch"
         does "answers some batches with a checksum that does not fit"

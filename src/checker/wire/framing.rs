@@ -5,8 +5,8 @@
 //! W2: a whole response of a version the table knows. W3: its error codes. W4: what the same
 //! broker announced.
 //!
-//! Not checked: requests that do not decode (a client may send anything); error codes by API, but
-//! for the few that came with a version; APIs and versions newer than the table; silence (a broker
+//! Not checked: requests that do not decode (a client may send anything); error codes that many
+//! APIs share, and those of APIs that clients seldom use; APIs and versions newer than the table; silence (a broker
 //! may close at any time, and Kafka does so where it does not know a version).
 
 use std::net::SocketAddr;
@@ -193,6 +193,11 @@ fn errors(stage: &mut Stage, fact: &Fact) {
     fields.push(("error_code", json!(code)));
     let explanation = match ErrorCode(code).name() {
         None => format!("{} was answered with error {code}, which no protocol has.", fact.api_key),
+        Some(name) if !is_of(fact.api_key, ErrorCode(code)) => format!(
+            "{} was answered with {name} ({code}), which says nothing about {}: no broker answers \
+             it so.",
+            fact.api_key, fact.api_key
+        ),
         Some(name) => format!(
             "{} version {} was answered with {name} ({code}), which came with a later version: a \
              client of this one cannot know it.",
@@ -200,6 +205,74 @@ fn errors(stage: &mut Stage, fact: &Fact) {
         ),
     };
     stage.ledger.broken_by(W3, fields, &fact.seen, explanation);
+}
+
+/// The APIs whose errors are looked at one by one.
+const CORE: &[ApiKey] = &[
+    ApiKey::PRODUCE,
+    ApiKey::FETCH,
+    ApiKey::LIST_OFFSETS,
+    ApiKey::METADATA,
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::OFFSET_FETCH,
+    ApiKey::FIND_COORDINATOR,
+    ApiKey::JOIN_GROUP,
+    ApiKey::HEARTBEAT,
+    ApiKey::LEAVE_GROUP,
+    ApiKey::SYNC_GROUP,
+    ApiKey::INIT_PRODUCER_ID,
+    ApiKey::ADD_PARTITIONS_TO_TXN,
+    ApiKey::ADD_OFFSETS_TO_TXN,
+    ApiKey::END_TXN,
+    ApiKey::TXN_OFFSET_COMMIT,
+];
+
+/// Who speaks of members of groups.
+const OF_GROUPS: &[ApiKey] = &[
+    ApiKey::OFFSET_COMMIT,
+    ApiKey::OFFSET_FETCH,
+    ApiKey::JOIN_GROUP,
+    ApiKey::HEARTBEAT,
+    ApiKey::LEAVE_GROUP,
+    ApiKey::SYNC_GROUP,
+    ApiKey::TXN_OFFSET_COMMIT,
+];
+
+/// Errors of one matter, by the APIs of [`CORE`] that may speak of it. What is not here any API
+/// may answer.
+const MATTERS: &[(&[ErrorCode], &[ApiKey])] = &[
+    (
+        &[
+            ErrorCode::ILLEGAL_GENERATION,
+            ErrorCode::UNKNOWN_MEMBER_ID,
+            ErrorCode::INVALID_SESSION_TIMEOUT,
+            ErrorCode::REBALANCE_IN_PROGRESS,
+            ErrorCode::MEMBER_ID_REQUIRED,
+            ErrorCode::GROUP_MAX_SIZE_REACHED,
+            ErrorCode::FENCED_INSTANCE_ID,
+        ],
+        OF_GROUPS,
+    ),
+    (&[ErrorCode::UNSTABLE_OFFSET_COMMIT], &[ApiKey::OFFSET_FETCH]),
+    (
+        &[ErrorCode::OFFSET_METADATA_TOO_LARGE, ErrorCode::INVALID_COMMIT_OFFSET_SIZE],
+        &[ApiKey::OFFSET_COMMIT, ApiKey::TXN_OFFSET_COMMIT],
+    ),
+    (
+        &[ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ErrorCode::INVALID_FETCH_SESSION_EPOCH],
+        &[ApiKey::FETCH],
+    ),
+    (
+        &[ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::DUPLICATE_SEQUENCE_NUMBER],
+        &[ApiKey::PRODUCE, ApiKey::TXN_OFFSET_COMMIT],
+    ),
+    (&[ErrorCode::INVALID_REQUIRED_ACKS], &[ApiKey::PRODUCE]),
+];
+
+/// Whether an API may speak of what an error is about.
+fn is_of(api_key: ApiKey, code: ErrorCode) -> bool {
+    let matter = MATTERS.iter().find(|(codes, _)| codes.contains(&code));
+    !CORE.contains(&api_key) || matter.is_none_or(|(_, apis)| apis.contains(&api_key))
 }
 
 /// Whether an API may return an error in that version.
@@ -216,7 +289,7 @@ fn is_possible(fact: &Fact, code: ErrorCode) -> bool {
         (ErrorCode::PRODUCER_FENCED, ApiKey::INIT_PRODUCER_ID) => 4,
         _ => 0,
     };
-    code.name().is_some() && fact.api_version >= since
+    code.name().is_some() && fact.api_version >= since && is_of(fact.api_key, code)
 }
 
 /// Whether UNSUPPORTED_VERSION can mean nothing but the version: elsewhere it is also said of
@@ -225,9 +298,11 @@ fn is_core(fact: &Fact) -> bool {
     match fact.api_key {
         ApiKey::PRODUCE => fact.api_version >= 3,
         ApiKey::INIT_PRODUCER_ID => fact.api_version < 6,
+        // LIST_OFFSETS is not here: it is answered so where a timestamp needs a later version.
         ApiKey::FETCH
-        | ApiKey::LIST_OFFSETS
         | ApiKey::METADATA
+        | ApiKey::JOIN_GROUP
+        | ApiKey::TXN_OFFSET_COMMIT
         | ApiKey::OFFSET_COMMIT
         | ApiKey::OFFSET_FETCH
         | ApiKey::HEARTBEAT

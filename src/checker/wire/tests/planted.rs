@@ -617,7 +617,14 @@ fn w2_a_response_has_bytes_left_over() {
 
 #[test]
 fn w3_an_error_code_does_not_exist() {
-    for (broken_by, legal) in [((12, 4, 999), (12, 4, 27)), ((0, 9, 120), (0, 11, 120))] {
+    let cases = [
+        ((12, 4, 999), (12, 4, 27)),
+        ((0, 9, 120), (0, 11, 120)),
+        // A member of a group is nothing that Metadata knows of; a sequence nothing that Fetch does.
+        ((3, 9, 25), (8, 9, 25)),
+        ((1, 12, 45), (0, 9, 45)),
+    ];
+    for (broken_by, legal) in cases {
         check(Invariant::W3, |scene, broken| {
             let (key, version, code) = if broken { broken_by } else { legal };
             scene.fact(|fact| {
