@@ -2,18 +2,21 @@
 
 use std::path::PathBuf;
 
+use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{Exit, Manner, OutputFormat, print};
+use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::checker::Validity;
 use crate::report::text;
+use crate::run::annotate::annotate;
 use crate::run::judge::{self, Given};
 
 /// What was typed.
 #[derive(Debug, Args)]
 #[command(after_help = "Examples:\n  fencepost check store/latest\n  \
     fencepost check history.edn.gz --no-ww-deps\n  \
-    fencepost check run1.pcapng --output-format json\n\n\
+    fencepost check run1.pcapng --output-format json\n  \
+    fencepost check run1.pcapng --annotate shown.pcapng && wireshark shown.pcapng\n\n\
     Several files are one history. A folder is a run folder: what it asks for is taken from its \
     plan.toml, other flags change it. `-` is standard input.")]
 pub(crate) struct CheckArguments {
@@ -22,6 +25,9 @@ pub(crate) struct CheckArguments {
     files: Vec<PathBuf>,
     #[command(flatten)]
     expected: ExpectedArguments,
+    /// Write the capture once more, with what is found as comments on the packets that prove it.
+    #[arg(long, value_name = "OUT.pcapng")]
+    annotate: Option<PathBuf>,
     /// Cases shown of each type; 0 is all.
     #[arg(long, value_name = "N")]
     anomalies_max: Option<usize>,
@@ -103,12 +109,25 @@ impl ExpectedArguments {
 /// Reads, checks, prints.
 pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Result<Exit> {
     let given = Given { anomalies_max: arguments.anomalies_max, ..arguments.expected.given() };
+    if arguments.annotate.is_some() && !can_be_annotated(&arguments.files) {
+        return Err(Usage("--annotate: expected one capture, and a file".into()).into());
+    }
     let verdict = judge::judge(&arguments.files, &given)?;
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&verdict)?),
         OutputFormat::Text => print(text::summary(&verdict).trim_end()),
     }
+    if let (Some(to), [capture]) = (&arguments.annotate, &arguments.files[..]) {
+        let packets = annotate(capture, &verdict, to)
+            .with_context(|| format!("cannot write {} into {}", capture.display(), to.display()))?;
+        say(&format!("{packets} packets have comments in {}", to.display()));
+    }
     Ok(exit(verdict.valid))
+}
+
+/// One file that can be read again.
+fn can_be_annotated(files: &[PathBuf]) -> bool {
+    matches!(files, [file] if file.is_file())
 }
 
 /// The exit code of a verdict.

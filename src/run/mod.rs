@@ -8,6 +8,7 @@
 //! * [`sweep`]: every order of a conversation's requests.
 //! * [`nemesis`]: faults in time, each healed.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
+//! * [`annotate`](mod@annotate): a capture with the verdict as comments on its packets.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
 //! * [`tcpdump`]: real tcpdump beside a run.
 //! * [`replay`]: a capture's requests said again, the answers compared.
@@ -15,6 +16,7 @@
 //!
 //! Never: contains protocol or checking logic.
 
+pub mod annotate;
 pub mod clock;
 pub mod conversation;
 pub mod judge;
