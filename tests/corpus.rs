@@ -29,7 +29,6 @@ use support::{World, history_tapped};
 const BUGS: &[Bug] = &[
     Bug::DeliverAborted,
     Bug::DuplicateOnRetry,
-    Bug::LateEndTxnDecidesNext,
     Bug::OffsetZeroAck,
     Bug::TornCommit,
     Bug::LsoPastOpenTxn,
@@ -107,6 +106,7 @@ fn record_all() {
         txn: true,
         bug,
         time_limit: Duration::from_millis(150),
+        rate_hz: None,
     };
     let clean = recorded(&world(None), 1);
     let old_style = World { transaction_version: TransactionVersion::One, ..world(None) };
