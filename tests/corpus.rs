@@ -4,7 +4,6 @@
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-#[allow(dead_code, reason = "other tests use more of it")]
 mod support;
 
 use std::collections::BTreeSet;

@@ -39,8 +39,8 @@ fn recorded(scenario: &str, store: &Path) -> PathBuf {
     let mut run = fencepost(&["scenario", "run", scenario, "--broker", "embedded", "--store"]);
     assert!(run.arg(store).output().unwrap().status.success());
     let only = |folder: &Path| {
-        let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-        entries.filter(|path| !path.ends_with("latest")).next().unwrap()
+        let mut entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        entries.find(|path| !path.ends_with("latest")).unwrap()
     };
     only(&only(store)).join("wire.pcapng")
 }

@@ -4,6 +4,7 @@
 //! Learnt from pairs of answers: the same field at the same place names the same thing. Elements of
 //! arrays are the same where what identifies them is.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use bytes::{Bytes, BytesMut};
@@ -21,7 +22,7 @@ pub(super) struct Names {
     uuids: FxHashMap<[u8; 16], [u8; 16]>,
     texts: FxHashMap<String, String>,
     sessions: FxHashMap<i64, i64>,
-    brokers: FxHashMap<(String, i64), String>,
+    brokers: BTreeMap<(String, i64), String>,
 }
 
 /// Fields that say which element of an array a struct is, the first that is there.
