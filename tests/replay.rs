@@ -55,7 +55,7 @@ fn replayed(capture: &Path, broker: &Broker, more: &[&str]) -> (i32, String) {
 #[test]
 fn a_conversation_is_answered_alike_by_a_broker_of_the_same_kind_under_other_names() {
     let store = tempfile::tempdir().unwrap();
-    let capture = recorded("S1", store.path());
+    let capture = recorded("S12", store.path());
     let broker = Broker::start(&[]);
     // Somebody else has taken the first producer id, so that all of them are others.
     let mut before = fencepost(&["scenario", "run", "S1", "--store"]);

@@ -135,7 +135,13 @@ impl Builder<'_> {
             _ => true,
         };
         if !plain {
-            self.long_varints += u64::from(self.flexible && !matches!(value, Scalar::Bool(_)));
+            let long = match value {
+                Scalar::Bool(_) => false,
+                // A null where none belongs, or a flag of another value, may be of one byte.
+                Scalar::Null => raw.len() > 1,
+                _ => true,
+            };
+            self.long_varints += u64::from(self.flexible && long);
             return Value::Raw(Bytes::copy_from_slice(raw));
         }
         match value {

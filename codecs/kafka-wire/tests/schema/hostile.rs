@@ -192,3 +192,19 @@ fn mutate(body: &mut Vec<u8>, random: &mut Random) {
         }
     }
 }
+
+/// Found by fuzzing: nulls where none belong were counted as if they made up for a length that is
+/// longer than it need be, and the tree was called exact.
+#[test]
+fn a_tree_that_encodes_otherwise_is_not_called_exact() {
+    const BODY: [u8; 22] = [
+        0x80, 0x00, 0x80, 0x80, 0x80, 0xcc, 0x00, 0x80, 0x00, 0x80, 0x01, 0x11, 0x80, 0xcc, 0x00,
+        0x80, 0x00, 0x80, 0x01, 0x00, 0x80, 0x00,
+    ];
+    let layout = schema::layout(ApiKey(0x4c), Direction::Response, 0).expect("a layout");
+    let decoded = layout.decode(&BODY, Limits::default());
+    let end = decoded.walked.end;
+    let again = layout.encode(&decoded.fields).expect("a tree that was decoded encodes");
+    assert!(again != BODY[..end], "the body is one that encodes otherwise");
+    assert!(!decoded.exact);
+}
