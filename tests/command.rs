@@ -279,3 +279,28 @@ fn faults_of_the_wire_are_healed_and_a_broker_that_stands_them_is_valid() {
     assert!(begun > 1, "{begun}");
     assert!(!out.contains("forged"), "{out}");
 }
+
+#[test]
+fn the_parts_of_a_history_are_judged_as_the_whole() {
+    let store = store();
+    assert_eq!(code(&test_in(store.path(), &[]).output().expect("the binary runs")), 0);
+    let whole = run_folder(store.path()).join("history.jsonl");
+    let lines = fs::read_to_string(&whole).expect("a history");
+    let is_first = |line: &&str| line.contains("\"process\":1,") || line.contains("\"process\":4,");
+    let (first, second): (Vec<&str>, Vec<&str>) = lines.lines().partition(is_first);
+    let parts = [("first.jsonl", first), ("second.jsonl", second)].map(|(name, lines)| {
+        let path = store.path().join(name);
+        fs::write(&path, lines.join("\n") + "\n").expect("a part");
+        path.display().to_string()
+    });
+    let judged = |files: &[&str]| {
+        let output = run(&[&["check", "--output-format", "json"], files].concat());
+        let verdict: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+        (verdict["anomalies"].clone(), verdict["stats"].clone())
+    };
+    let whole = whole.display().to_string();
+    assert_eq!(judged(&[&parts[0], &parts[1]]), judged(&[&whole]));
+    let twice = run(&["check", &whole, &whole]);
+    assert_eq!(code(&twice), 254, "{}", text(&twice.stderr));
+    assert!(text(&twice.stderr).contains("the same events"));
+}

@@ -17,7 +17,7 @@ use crate::run::judge::{self, Given};
     fencepost check history.edn.gz --no-ww-deps\n  \
     fencepost check run1.pcapng --output-format json\n  \
     fencepost check run1.pcapng --annotate shown.pcapng && wireshark shown.pcapng\n\n\
-    Several files are one history. A folder is a run folder: what it asks for is taken from its \
+    Several files are one history, merged by time; processes of different files stay apart. A folder is a run folder: what it asks for is taken from its \
     plan.toml, other flags change it. `-` is standard input.")]
 pub(crate) struct CheckArguments {
     /// Run folders, history.jsonl, history.edn (.gz too), .pcap, .pcapng, or `-`.

@@ -11,6 +11,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 
+use crate::run::judge::JudgeError;
+
 mod broker;
 mod capture;
 mod check;
@@ -156,8 +158,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Broker(arguments) => broker::broker(&arguments, manner),
     };
     let exit = done.unwrap_or_else(|error| {
-        if let Some(usage) = error.downcast_ref::<Usage>() {
-            say(&format!("error: {usage}"));
+        let asked = error.downcast_ref::<JudgeError>();
+        if error.is::<Usage>() || asked.is_some_and(|asked| matches!(asked, JudgeError::Given(_))) {
+            say(&format!("error: {error}"));
             return Exit::Usage;
         }
         say(&format!("error: {error:#}"));

@@ -7,6 +7,7 @@ use std::io::{self, BufReader, Read};
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
+use super::merge;
 use super::nemesis;
 use super::packets::{self, Packets, Source};
 use super::plan::Plan;
@@ -118,10 +119,10 @@ pub fn judge_and_keep(
     given: &Given,
 ) -> Result<(Verdict, Option<Opened>), JudgeError> {
     let clock = super::clock::real();
-    let Inputs { history, captures, mut expectation } = inputs(files, given)?;
-    let recorded = match &history {
-        Some(_) => Some(opened(history, &mut expectation, given)?),
-        None => None,
+    let Inputs { histories, captures, mut expectation } = inputs(files, given)?;
+    let recorded = match histories.len() {
+        0 => None,
+        _ => Some(opened(histories, &mut expectation, given)?),
     };
     let read_ns = clock.now_ns();
     let packets = read_packets(captures, &expectation, recorded.is_none())?;
@@ -138,7 +139,8 @@ pub fn judge_and_keep(
         packets.add_to(&mut verdict, &expectation);
     }
     let checked_ns = clock.now_ns();
-    if let Some(Opened { recorded, file, .. }) = &recorded {
+    if let Some(Opened { recorded, file, notes, .. }) = &recorded {
+        verdict.observations.extend(notes.iter().cloned());
         finish(&mut verdict, file, recorded);
     }
     verdict.elapsed = Some(elapsed(read_ns, checked_ns));
@@ -147,7 +149,7 @@ pub fn judge_and_keep(
 
 /// Files by what they are.
 struct Inputs {
-    history: Option<Source>,
+    histories: Vec<Source>,
     captures: Vec<Source>,
     expectation: Expectation,
 }
@@ -155,8 +157,7 @@ struct Inputs {
 /// Opens files and run folders.
 fn inputs(files: &[PathBuf], given: &Given) -> Result<Inputs, JudgeError> {
     let mut inputs =
-        Inputs { history: None, captures: Vec::new(), expectation: Expectation::default() };
-    let mut histories = 0;
+        Inputs { histories: Vec::new(), captures: Vec::new(), expectation: Expectation::default() };
     for path in files {
         let mut paths = vec![path.clone()];
         if path.is_dir() {
@@ -174,39 +175,50 @@ fn inputs(files: &[PathBuf], given: &Given) -> Result<Inputs, JudgeError> {
             if is_capture {
                 inputs.captures.push(source);
             } else {
-                histories += 1;
-                inputs.history = Some(source);
+                inputs.histories.push(source);
             }
         }
-    }
-    if histories > 1 {
-        let text = "several operation histories cannot be merged yet: name one";
-        return Err(JudgeError::Given(text.into()));
     }
     apply(&mut inputs.expectation, given)?;
     Ok(inputs)
 }
 
-/// Reads the operation history among the files.
+/// Reads the operation histories among the files, as one.
 fn opened(
-    history: Option<Source>,
+    histories: Vec<Source>,
     expectation: &mut Expectation,
     given: &Given,
 ) -> Result<Opened, JudgeError> {
-    let Some(Source { path, read, .. }) = history else {
-        return Err(JudgeError::Given("there is no operation history among the files".into()));
-    };
     let format = match given.format {
         None | Some(Notation::Packets) => Format::Auto,
         Some(Notation::Jsonl) => Format::Jsonl,
         Some(Notation::Edn) => Format::Edn,
     };
-    let recorded = read_history(read, format, threads())
-        .map_err(|source| JudgeError::History { path: path.clone(), source })?;
+    let read = |Source { path, read, .. }: Source| {
+        let recorded = read_history(read, format, threads());
+        match recorded {
+            Ok(recorded) => Ok((path, recorded)),
+            Err(source) => Err(JudgeError::History { path, source }),
+        }
+    };
+    let mut parts = histories.into_iter().map(read).collect::<Result<Vec<_>, _>>()?;
+    let mut notes = Vec::new();
+    let (file, recorded) = match parts.len() {
+        0 => {
+            return Err(JudgeError::Given("there is no operation history among the files".into()));
+        }
+        1 => parts.remove(0),
+        _ => {
+            parts.iter().for_each(|(path, part)| notes.extend(oddities(path, part)));
+            let (paths, parts): (Vec<PathBuf>, Vec<Recorded>) = parts.into_iter().unzip();
+            let merged = merge::merge(&parts, threads());
+            (paths[0].clone(), merged.map_err(|error| JudgeError::Given(error.to_string()))?)
+        }
+    };
     if given.workload.is_none() && is_list_append(&recorded.history) {
         expectation.workload = Workload::ListAppend;
     }
-    Ok(Opened { recorded, expectation: expectation.clone(), file: path })
+    Ok(Opened { recorded, expectation: expectation.clone(), file, notes })
 }
 
 /// Holds captures to the invariants of the wire; `alone` where there is no other history.
@@ -231,8 +243,10 @@ pub struct Opened {
     pub recorded: Recorded,
     /// What its run promised, or the caller asks for.
     pub expectation: Expectation,
-    /// Where it stands.
+    /// Where it stands; the first file where there were several.
     pub file: PathBuf,
+    /// What was odd about each file, where there were several.
+    pub notes: Vec<String>,
 }
 
 /// Reads files, or a run folder, as one history, without judging it.
@@ -240,8 +254,8 @@ pub struct Opened {
 /// # Errors
 /// As [`judge`].
 pub fn open(files: &[PathBuf], given: &Given) -> Result<Opened, JudgeError> {
-    let Inputs { history, mut expectation, .. } = inputs(files, given)?;
-    opened(history, &mut expectation, given)
+    let Inputs { histories, mut expectation, .. } = inputs(files, given)?;
+    opened(histories, &mut expectation, given)
 }
 
 /// Whether a history speaks of lists: its first micro-operation tells.
@@ -444,21 +458,20 @@ fn idle_rules(text: &str) -> Vec<String> {
 /// Adds to a verdict what reading found out.
 fn finish(verdict: &mut Verdict, file: &Path, recorded: &Recorded) {
     look_at_rules(verdict, &recorded.history);
+    verdict.observations.extend(oddities(file, recorded));
+}
+
+/// What was odd about a file.
+fn oddities(file: &Path, recorded: &Recorded) -> Vec<String> {
+    let file = file.display();
+    let mut oddities = Vec::new();
     for seen in recorded.observations.iter() {
-        verdict.observations.push(format!(
-            "{}: {} ×{}, first at byte {}",
-            file.display(),
-            seen.oddity.name(),
-            seen.count,
-            seen.byte_offset
-        ));
+        let (name, count) = (seen.oddity.name(), seen.count);
+        oddities.push(format!("{file}: {name} ×{count}, first at byte {}", seen.byte_offset));
     }
     if let Some(stopped) = &recorded.stopped {
-        verdict.observations.push(format!(
-            "{}: read up to byte {}: {}",
-            file.display(),
-            stopped.byte_offset,
-            stopped.reason
-        ));
+        let (at, reason) = (stopped.byte_offset, &stopped.reason);
+        oddities.push(format!("{file}: read up to byte {at}: {reason}"));
     }
+    oddities
 }

@@ -21,6 +21,7 @@ pub mod clock;
 pub mod conversation;
 pub mod judge;
 pub mod listen;
+mod merge;
 pub mod nemesis;
 mod packets;
 pub mod plan;
