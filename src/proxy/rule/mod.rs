@@ -5,7 +5,7 @@
 //! * [`reader`]: the fields of a body that conditions ask for, found with the schema walker.
 //! * [`rules`]: [`Rules`], what the engine asks about each frame.
 //! * [`board`]: [`Board`], the rules of a running proxy, shared by its workers and its control.
-//! * [`file`], and `Rule`'s `FromStr` and `Display`: the two notations.
+//! * [`mod@file`], and `Rule`'s `FromStr` and `Display`: the two notations.
 //! * [`forge`]: frames altered, and answers of our own.
 //!
 //! Never: does what a rule says; opens a socket; reads a clock.
