@@ -1,5 +1,6 @@
 //! What can go wrong with a system under test: who, doing what, and what it said last.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -58,8 +59,8 @@ pub enum BrokerError {
     },
 }
 
-/// The last lines of a log file, without the frames of stack traces; `Display` begins with a
-/// line break and is empty where there are none.
+/// What a log says of the end: what it calls an error, and its last lines; without the frames of
+/// stack traces. `Display` begins with a line break and is empty where there are none.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LogTail {
     /// The file they are from.
@@ -68,19 +69,27 @@ pub struct LogTail {
     pub lines: Vec<String>,
 }
 
-const LINES_MAX: usize = 16;
+/// A broker that dies says why, then goes on about everything it shuts down: the first errors tell
+/// the cause (the latest, where it had erred and gone on), the last lines how far it came.
+const ERRORS_MAX: usize = 12;
+const LAST_MAX: usize = 6;
 const LINE_CHARS_MAX: usize = 400;
-const TAIL_BYTES_MAX: u64 = 64 * 1024;
+const TAIL_BYTES_MAX: u64 = 256 * 1024;
 
 impl LogTail {
     /// Reads the end of a log; a file that cannot be read has no lines.
     #[must_use]
     pub fn read(path: &Path) -> Self {
         let text = read_end(path).unwrap_or_default();
-        let mut lines: Vec<String> = text.lines().rev().filter(says_something).map(cut).collect();
-        lines.truncate(LINES_MAX);
-        lines.reverse();
-        Self { path: path.to_owned(), lines }
+        let lines: Vec<&str> = text.lines().filter(says_something).collect();
+        let errors = errors_among(&lines);
+        let later = errors.len().saturating_sub(ERRORS_MAX / 2).max(ERRORS_MAX / 2);
+        let first = errors.iter().take(ERRORS_MAX / 2);
+        let last = lines.len().saturating_sub(LAST_MAX)..lines.len();
+        let kept: BTreeSet<usize> =
+            first.chain(errors.iter().skip(later)).copied().chain(last).collect();
+        let kept = kept.into_iter().map(|at| cut(lines[at])).collect();
+        Self { path: path.to_owned(), lines: kept }
     }
 }
 
@@ -99,6 +108,23 @@ fn says_something(line: &&str) -> bool {
     !line.is_empty() && !line.starts_with("at ") && !line.starts_with("... ")
 }
 
+fn errors_among(lines: &[&str]) -> Vec<usize> {
+    let mut in_error = false;
+    let is_error = |(at, line): (usize, &&str)| {
+        // What a logger prints after its own line (an exception, its causes) has no time.
+        let continues = !line.starts_with(|first: char| first.is_ascii_digit() || first == '[');
+        in_error = tells_of_an_error(line) || (in_error && continues);
+        in_error.then_some(at)
+    };
+    lines.iter().enumerate().filter_map(is_error).collect()
+}
+
+fn tells_of_an_error(line: &str) -> bool {
+    line.starts_with("Caused by:")
+        || line.starts_with("Exception in thread")
+        || line.split_ascii_whitespace().any(|word| matches!(word, "ERROR" | "FATAL"))
+}
+
 fn cut(line: &str) -> String {
     match line.char_indices().nth(LINE_CHARS_MAX) {
         Some((end, _)) => format!("{}…", &line[..end]),
@@ -111,7 +137,7 @@ impl fmt::Display for LogTail {
         if self.lines.is_empty() {
             return Ok(());
         }
-        write!(f, "\nlast lines of {}:", self.path.display())?;
+        write!(f, "\nerrors and last lines of {}:", self.path.display())?;
         self.lines.iter().try_for_each(|line| write!(f, "\n    {line}"))
     }
 }
@@ -126,14 +152,30 @@ mod tests {
         let path = folder.path().join("node-1.log");
         let trace =
             "ERROR fatal\njava.lang.X: boom\n\tat a.B.c(B.java:1)\nCaused by: Y\n\t... 3 more\n";
-        std::fs::write(&path, "INFO old\n".repeat(50) + trace).expect("the log is written");
+        std::fs::write(&path, "[INFO] old\n".repeat(50) + trace).expect("the log is written");
         let tail = LogTail::read(&path);
-        assert_eq!(tail.lines.len(), LINES_MAX);
+        assert_eq!(tail.lines.len(), LAST_MAX);
         assert_eq!(
-            tail.lines[LINES_MAX - 3..],
+            tail.lines[LAST_MAX - 3..],
             ["ERROR fatal", "java.lang.X: boom", "Caused by: Y"]
         );
-        assert!(tail.to_string().starts_with("\nlast lines of "));
+        assert!(tail.to_string().starts_with("\nerrors and last lines of "));
+    }
+
+    #[test]
+    fn a_cause_is_told_however_much_is_said_after_it_and_however_often() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("node-1.log");
+        let cause =
+            "[main] ERROR Fatal error during startup\nX: no.such.Reporter\n\tat a.B(B.java:1)\n";
+        let farewell = "[main] INFO stopping\n".repeat(900);
+        let echo = "[main] ERROR and again\n".repeat(100);
+        std::fs::write(&path, cause.to_owned() + &farewell + &echo + "[main] INFO stopped\n")
+            .expect("the log is written");
+        let lines = LogTail::read(&path).lines;
+        assert_eq!(lines[..2], ["[main] ERROR Fatal error during startup", "X: no.such.Reporter"]);
+        assert_eq!(lines.last().map(String::as_str), Some("[main] INFO stopped"));
+        assert_eq!(lines.len(), ERRORS_MAX + LAST_MAX);
     }
 
     #[test]
