@@ -170,8 +170,11 @@ mod tests {
             "[main] ERROR Fatal error during startup\nX: no.such.Reporter\n\tat a.B(B.java:1)\n";
         let farewell = "[main] INFO stopping\n".repeat(900);
         let echo = "[main] ERROR and again\n".repeat(100);
-        std::fs::write(&path, cause.to_owned() + &farewell + &echo + "[main] INFO stopped\n")
-            .expect("the log is written");
+        std::fs::write(
+            &path,
+            cause.to_owned() + &farewell + &echo + &"[main] INFO stopped\n".repeat(9),
+        )
+        .expect("the log is written");
         let lines = LogTail::read(&path).lines;
         assert_eq!(lines[..2], ["[main] ERROR Fatal error during startup", "X: no.such.Reporter"]);
         assert_eq!(lines.last().map(String::as_str), Some("[main] INFO stopped"));
