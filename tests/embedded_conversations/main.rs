@@ -256,6 +256,19 @@ fn idempotence_remembers_five_batches() {
 }
 
 #[test]
+fn a_topic_says_how_large_a_batch_may_be() {
+    check(
+        TransactionVersion::Two,
+        "produce12 - -1 -1 p0 -1+20 -> 0 @0
+         configure1 p0 max.message.bytes=200 -> 0
+         produce12 - -1 -1 p0 -1+20 -> 10
+         produce12 - -1 -1 p0 -1+1 -> 0 @20
+         configure1 p0 max.message.bytes=2000000 -> 0
+         produce12 - -1 -1 p0 -1+20 -> 0 @21",
+    );
+}
+
+#[test]
 fn a_producer_in_a_transaction_writes_nothing_else() {
     check(
         TransactionVersion::Two,

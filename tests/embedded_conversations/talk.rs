@@ -12,6 +12,9 @@ use kafka_protocol::messages::delete_records_request::{
     DeleteRecordsPartition, DeleteRecordsTopic,
 };
 use kafka_protocol::messages::fetch_request::{FetchPartition, FetchTopic, ForgottenTopic};
+use kafka_protocol::messages::incremental_alter_configs_request::{
+    AlterConfigsResource, AlterableConfig,
+};
 use kafka_protocol::messages::join_group_request::JoinGroupRequestProtocol;
 use kafka_protocol::messages::leave_group_request::MemberIdentity;
 use kafka_protocol::messages::list_offsets_request::{ListOffsetsPartition, ListOffsetsTopic};
@@ -240,6 +243,19 @@ impl Talk {
                 let response = self.ask(version, &request).unwrap();
                 let answer = &response.topics[0].partitions[0];
                 format!("{} {}", answer.error_code, answer.low_watermark)
+            }
+            "configure" => {
+                let (topic, _, _) = self.partition(args[0]);
+                let (name, value) = args[1].split_once('=').unwrap();
+                let config =
+                    AlterableConfig::default().with_name(text(name)).with_value(Some(text(value)));
+                let resource = AlterConfigsResource::default()
+                    .with_resource_type(2)
+                    .with_resource_name(topic.0)
+                    .with_configs(vec![config]);
+                let request =
+                    IncrementalAlterConfigsRequest::default().with_resources(vec![resource]);
+                self.ask(version, &request).unwrap().responses[0].error_code.to_string()
             }
             "metadata" => {
                 let name = self.name(args[0]);

@@ -54,8 +54,12 @@ impl Candidate {
         }
     }
 
-    /// The refusal of the log, if it has one.
-    pub(super) fn contents(&self) -> Result<(), Refusal> {
+    /// The refusal of a log that takes batches up to that size, if it has one.
+    pub(super) fn contents(&self, max_message_bytes: usize) -> Result<(), Refusal> {
+        // Of the checks of the contents only that of the base offset comes before that of the size.
+        if self.header.base_offset.0 == 0 && self.bytes.len() > max_message_bytes {
+            return Err(ErrorCode::MESSAGE_TOO_LARGE.into());
+        }
         self.contents.map(drop)
     }
 
@@ -86,7 +90,6 @@ impl Candidate {
 pub(super) fn check(
     version: i16,
     field: Option<&Bytes>,
-    message_max_bytes: usize,
     now_ms: i64,
 ) -> Result<Candidate, Refusal> {
     let empty = Bytes::new();
@@ -107,7 +110,7 @@ pub(super) fn check(
     if batches.next().is_some_and(|next| next.is_ok()) {
         return refuse(ErrorCode::INVALID_RECORD, "there must be one record batch only");
     }
-    let contents = contents(&batch, message_max_bytes, now_ms);
+    let contents = contents(&batch, now_ms);
     Ok(Candidate { header: batch.header, bytes: field.slice(batch.byte_range()), contents })
 }
 
@@ -128,13 +131,10 @@ fn unframed(field: &[u8]) -> Result<Candidate, Refusal> {
 }
 
 /// What the log says: the greatest timestamp, or the refusal.
-fn contents(batch: &Batch<'_>, message_max_bytes: usize, now_ms: i64) -> Result<i64, Refusal> {
+fn contents(batch: &Batch<'_>, now_ms: i64) -> Result<i64, Refusal> {
     let header = &batch.header;
     if header.base_offset.0 != 0 {
         return refuse(ErrorCode::INVALID_RECORD, "the base offset must be 0");
-    }
-    if batch.bytes.len() > message_max_bytes {
-        return Err(ErrorCode::MESSAGE_TOO_LARGE.into());
     }
     if batch.check_crc().is_err() {
         return refuse(ErrorCode::CORRUPT_MESSAGE, "the checksum does not match");

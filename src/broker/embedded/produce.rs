@@ -63,13 +63,12 @@ struct Produce {
 pub(super) fn produce(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer {
     let Some(mut request) = call.decode::<ProduceRequest>() else { return Answer::Close };
     let (version, now_ms) = (call.version(), node.now_ms());
-    let message_max_bytes = node.config().message_max_bytes;
     let mut parts = Vec::new();
     for (topic, data) in request.topic_data.iter_mut().enumerate() {
         for partition in &mut data.partition_data {
             // Checked before the lock is taken: this is where the time goes.
             let records = partition.records.take();
-            let candidate = check(version, records.as_ref(), message_max_bytes, now_ms);
+            let candidate = check(version, records.as_ref(), now_ms);
             parts.push(Part { topic, index: partition.index, candidate });
         }
     }
@@ -318,6 +317,13 @@ impl Produce {
     }
 }
 
+/// The topic's `max.message.bytes`, or else the broker's `message.max.bytes`.
+fn max_message_bytes(cluster: &Cluster, node: &Node, key: PartitionKey) -> usize {
+    let set = cluster.topic(key.topic).and_then(|topic| topic.configs.get("max.message.bytes"));
+    let set = set.and_then(|value| value.trim().parse().ok());
+    set.unwrap_or(node.config().message_max_bytes)
+}
+
 /// Appends one batch that was let in, if the log has nothing against it.
 fn append(
     cluster: &mut Cluster,
@@ -326,7 +332,7 @@ fn append(
     candidate: Result<&Candidate, &Refusal>,
 ) -> Judged {
     let candidate = candidate.map_err(|refusal| *refusal)?;
-    candidate.contents()?;
+    candidate.contents(max_message_bytes(cluster, node, key))?;
     let unknown = Refusal::from(ErrorCode::UNKNOWN_TOPIC_OR_PARTITION);
     let stamped = cluster.topic(key.topic).is_some_and(|topic| {
         topic.configs.get("message.timestamp.type").is_some_and(|kind| kind == "LogAppendTime")
