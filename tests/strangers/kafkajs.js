@@ -15,8 +15,15 @@ function codecs() {
   const SnappyCodec = require('kafkajs-snappy')
   CompressionCodecs[CompressionTypes.Snappy] = SnappyCodec
   const lz4 = require('lz4js')
+  const xxh32 = require('lz4js/xxh32.js')
   CompressionCodecs[CompressionTypes.LZ4] = () => ({
-    compress: async encoder => Buffer.from(lz4.compress(encoder.buffer)),
+    compress: async encoder => {
+      const frame = Buffer.from(lz4.compress(encoder.buffer))
+      // lz4js calls its blocks linked, which Kafka refuses; there is one only, so they are not.
+      frame[4] |= 0x20
+      frame[6] = xxh32.hash(0, frame, 4, 2) >> 8
+      return frame
+    },
     decompress: async buffer => Buffer.from(lz4.decompress(buffer)),
   })
   return new Promise(done => require('zstd-codec').ZstdCodec.run(zstd => {

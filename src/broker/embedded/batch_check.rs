@@ -149,6 +149,10 @@ fn contents(batch: &Batch<'_>, now_ms: i64) -> Result<i64, Refusal> {
     if declared <= 0 || i64::from(header.last_offset_delta) + 1 != declared {
         return refuse(ErrorCode::INVALID_RECORD, "record count and offsets do not agree");
     }
+    if batch.has_linked_lz4_blocks() {
+        // What Kafka 4.3 answers: its reader throws.
+        return Err(ErrorCode::UNKNOWN_SERVER_ERROR.into());
+    }
     let mut scratch = Scratch::new();
     let mut records = batch.records(&mut scratch);
     let (mut seen, mut max_timestamp) = (0i64, -1);
@@ -166,4 +170,42 @@ fn contents(batch: &Batch<'_>, now_ms: i64) -> Result<i64, Refusal> {
         return refuse(ErrorCode::INVALID_RECORD, "a record cannot be read");
     }
     Ok(max_timestamp)
+}
+
+#[cfg(test)]
+mod tests {
+    use kafka_wire::batch::{Attributes, BatchBuilder, NewRecord, reseal};
+
+    use super::*;
+
+    #[test]
+    fn lz4_blocks_that_lean_on_others_are_refused_as_kafka_refuses_them() {
+        const FLAGS_AT: usize = kafka_wire::batch::BATCH_HEADER_BYTES + 4;
+        const CHECKSUM_AT: usize = FLAGS_AT + 2;
+        const INDEPENDENT: u8 = 0x20;
+        let attributes = Attributes::default().with_compression(Compression::Lz4);
+        let builder = BatchBuilder { attributes, ..BatchBuilder::default() };
+        let mut bytes = Vec::new();
+        builder.encode(vec![NewRecord::of(b"value")], &mut Scratch::new(), &mut bytes);
+        let said = |bytes: &mut [u8]| {
+            reseal(bytes);
+            check(9, Some(&Bytes::copy_from_slice(bytes)), 0).expect("one batch").contents(9_999)
+        };
+        assert_eq!(said(&mut bytes), Ok(()));
+        bytes[FLAGS_AT] ^= INDEPENDENT;
+        let corrupt = refuse(ErrorCode::INVALID_RECORD, "a record cannot be read");
+        let linked = Err(ErrorCode::UNKNOWN_SERVER_ERROR.into());
+        let answers: Vec<_> = (0..=255)
+            .map(|checksum| {
+                bytes[CHECKSUM_AT] = checksum;
+                said(&mut bytes)
+            })
+            .collect();
+        assert_eq!(
+            answers.iter().filter(|answer| **answer == linked).count(),
+            2,
+            "the checksum, and that of old clients"
+        );
+        assert_eq!(answers.iter().filter(|answer| **answer == corrupt).count(), 254);
+    }
 }

@@ -4,10 +4,11 @@ use std::ops::Range;
 
 use crate::error::{DecodeError, DecodeErrorKind};
 
-use super::attributes::Attributes;
+use super::attributes::{Attributes, Compression};
 use super::compression::Scratch;
 use super::header::position;
 use super::header::{BATCH_HEADER_BYTES, BatchHeader, LENGTH_PREFIX_BYTES, crc_message, crc_v2};
+use super::lz4;
 use super::records::Records;
 
 /// The batches of a records field.
@@ -128,6 +129,13 @@ impl<'a> Batch<'a> {
             _ => BATCH_HEADER_BYTES,
         };
         self.bytes.get(start..).unwrap_or_default()
+    }
+
+    /// Whether it is of LZ4 frames with linked blocks: read here, but not by Kafka itself, whose
+    /// reader takes independent blocks only.
+    #[must_use]
+    pub fn has_linked_lz4_blocks(&self) -> bool {
+        self.header.compression() == Compression::Lz4 && lz4::has_linked_blocks(self.payload())
     }
 
     /// The CRC the bytes add up to.

@@ -68,6 +68,11 @@ pub(super) fn decompress(
     }
 }
 
+/// Whether the frame's blocks lean on those before them, which the Java implementation cannot read.
+pub(super) fn has_linked_blocks(frame: &[u8]) -> bool {
+    descriptor(&mut &*frame).is_ok_and(|descriptor| descriptor.linked_blocks)
+}
+
 fn decompress_block(
     block: &[u8],
     descriptor: &Descriptor,
