@@ -12,7 +12,10 @@ LICENCES = {
 
 # Two versions of a crate, and who wants the older.
 DUPLICATES = {
+    "base64": "0.22 by hdrhistogram, 0.23 by pem (under rcgen, in tests)",
+    "getrandom": "0.2 by ring, 0.4 by rand",
     "hashbrown": "0.15 by petgraph 0.8, 0.17 by indexmap",
+    "nom": "7 by x509-parser, which rcgen names and does not build, 8 by hdrhistogram",
     "syn": "2 by zerocopy's derive (under rand_chacha), 3 by the other derives",
 }
 

@@ -22,6 +22,7 @@ mod query;
 mod replay;
 mod scenario;
 mod test;
+mod tls;
 
 /// The exit codes, as Jepsen's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -9,6 +9,7 @@ use clap::{ArgAction, Args};
 use serde_json::json;
 use tokio::net::TcpListener;
 
+use super::tls::{self, BrokerTlsArguments, ListenTlsArguments};
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::capture::{PcapngTap, Recorded};
 use crate::history::tap::Tap;
@@ -24,7 +25,8 @@ use crate::world::Chance;
 #[command(after_help = "Examples:\n  fencepost proxy --bootstrap-server localhost:9092 \
     --capture wire.pcapng\n  fencepost proxy --bootstrap-server localhost:9092 \
     --rule 'hold EndTxn request nth=2 for=5s'\n  fencepost proxy --bootstrap-server b1:9092,b2:9092 \
-    --listen 127.0.0.1:19092 --rules faults.toml --seed 7\n\n\
+    --listen 127.0.0.1:19092 --rules faults.toml --seed 7\n  fencepost proxy \
+    --bootstrap-server b1:9093 --tls-ca ca.pem --listen-tls-cert proxy.pem\n\n\
     Prints bootstrap.servers=HOST:PORT,... once it listens: one port for each broker, those that \
     responses name included. Ctrl-C ends it with a summary. Rules: docs/RULES.md.")]
 pub(crate) struct ProxyArguments {
@@ -60,16 +62,22 @@ pub(crate) struct ProxyArguments {
     /// Threads that serve connections.
     #[arg(long, value_name = "N", default_value_t = 2)]
     workers: usize,
+    #[command(flatten)]
+    broker_tls: BrokerTlsArguments,
+    #[command(flatten)]
+    listen_tls: ListenTlsArguments,
 }
 
 impl ProxyArguments {
-    fn plan(&self) -> Result<Plan, Usage> {
+    fn plan(&self, now_s: i64) -> anyhow::Result<Plan> {
         let address = loopback("--listen", &self.listen, self.expose)?;
         if address.is_unspecified() && self.advertised_host.is_none() {
             let text = "--listen on every address needs --advertised-host: what clients are told";
-            return Err(Usage(text.into()));
+            return Err(Usage(text.into()).into());
         }
         Ok(Plan {
+            tls: tls::read(&self.broker_tls, &self.listen_tls, now_s)?,
+            troubles: tls::tell_troubles(),
             listen: Listen {
                 address,
                 port: self.listen.port,
@@ -114,7 +122,8 @@ fn loopback(flag: &str, listen: &Endpoint, expose: bool) -> Result<IpAddr, Usage
 
 /// Passes on until Ctrl-C, and says what came of it.
 pub(crate) fn proxy(arguments: &ProxyArguments, manner: Manner) -> anyhow::Result<Exit> {
-    let plan = arguments.plan()?;
+    let clock = clock::real();
+    let plan = arguments.plan(clock.unix_ms() / 1000)?;
     let seed = arguments.seed.unwrap_or_else(clock::fresh_seed);
     let mut rules = Rules::new(Chance::from_seed(seed));
     for rule in read_rules(&arguments.rule, arguments.rules.as_deref())? {
@@ -136,7 +145,7 @@ pub(crate) fn proxy(arguments: &ProxyArguments, manner: Manner) -> anyhow::Resul
         }
     };
     let tap = capture.clone().map(|tap| tap as Arc<dyn Tap>);
-    let proxy = proxy::start(plan, Arc::new(board), tap, clock::real());
+    let proxy = proxy::start(plan, Arc::new(board), tap, clock);
     let proxy = proxy.map_err(|error| match error {
         ProxyError::NoBroker => anyhow::Error::new(Usage("--bootstrap-server: no broker".into())),
         error => error.into(),
@@ -193,6 +202,7 @@ fn tell(
         print(&serde_json::to_string(&json!({
             "connections": total.connections,
             "unreachable": total.unreachable,
+            "handshakes_failed": total.handshakes_failed,
             "listeners": doors,
             "request_bytes": total.traffic.bytes[0],
             "response_bytes": total.traffic.bytes[1],
@@ -208,6 +218,10 @@ fn tell(
     if total.unreachable > 0 {
         let count = grouped(total.unreachable);
         print(&format!("{count} connections ended at once: their broker could not be reached"));
+    }
+    if total.handshakes_failed > 0 {
+        let count = grouped(total.handshakes_failed);
+        print(&format!("{count} connections ended at once: their TLS handshake failed"));
     }
     for (what, way) in [("requests", 0), ("responses", 1)] {
         let (frames, bytes) = (total.traffic.frames[way], total.traffic.bytes[way]);

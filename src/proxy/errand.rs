@@ -10,10 +10,10 @@ use tokio::time::Instant;
 
 use super::doors::Door;
 use super::lane::until_over;
+use super::opening::to_broker;
 use super::rule::{Fired, Phase, Ticket};
 use super::server::Shared;
-use super::transport::connect;
-use crate::history::tap::Direction;
+use crate::history::tap::{Connection, Direction};
 
 /// How long answers that nobody gets are read, so that the broker is not cut off in the middle.
 const LISTENED: Duration = Duration::from_secs(5);
@@ -37,7 +37,7 @@ impl Errand {
             }
             Self::Deliver { door, bytes, after, fired } => {
                 tokio::time::sleep(after).await;
-                let done = deliver(&shared, &door, &bytes).await;
+                let done = deliver(&shared, &door, fired.connection, &bytes).await;
                 let detail = done.err().map(|error| error.to_string()).unwrap_or_default();
                 if fired.lasts() {
                     shared.board.acted(&fired, Phase::Ended, &detail);
@@ -47,9 +47,15 @@ impl Errand {
     }
 }
 
-async fn deliver(shared: &Shared, door: &Door, bytes: &[u8]) -> std::io::Result<()> {
-    let mut stream = connect(&door.broker(), shared.limits.connect_timeout).await?;
+async fn deliver(
+    shared: &Shared,
+    door: &Door,
+    of: Connection,
+    bytes: &[u8],
+) -> std::io::Result<()> {
+    let (mut stream, _) = to_broker(door, shared, of).await?;
     stream.write_all(bytes).await?;
+    stream.flush().await?;
     let mut nowhere = tokio::io::sink();
     let listen = tokio::io::copy(&mut stream, &mut nowhere);
     // Whether it answers in time or not, it was delivered.

@@ -6,6 +6,7 @@
 //! Never: reads from a side while something waits to be written to the other.
 
 use std::future::Future;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
@@ -74,6 +75,8 @@ pub(super) struct Link {
     scratch: Arc<Mutex<Scratch>>,
     linger: Option<Pin<Box<Sleep>>>,
     cut: Option<End>,
+    /// Whether that end went by reset.
+    were_reset: [bool; 2],
     /// Whose end closed first.
     closed_by: Option<Direction>,
     is_closed: bool,
@@ -109,6 +112,7 @@ impl Link {
             scratch,
             linger: None,
             cut: None,
+            were_reset: [false; 2],
             closed_by: None,
             is_closed: false,
         }
@@ -117,6 +121,11 @@ impl Link {
     /// Moves what can be moved one way; says whether anything did.
     fn pump(&mut self, way: Direction, context: &mut Context<'_>, scratch: &mut Scratch) -> bool {
         let lane = way as usize;
+        if let Some(sink) = &mut self.ends[1 - lane]
+            && sink.poll_settled(context).is_pending()
+        {
+            return false;
+        }
         let mut moved = self.write_out(way, context);
         if self.cut.is_some() || !self.outboxes[lane].is_empty() {
             return moved;
@@ -160,7 +169,7 @@ impl Link {
             Poll::Pending => return false,
             Poll::Ready(Ok(())) if count > 0 => {}
             Poll::Ready(Ok(())) => self.heard_last(way),
-            Poll::Ready(Err(_)) => self.lost(source),
+            Poll::Ready(Err(error)) => self.broke(source, error.kind()),
         }
         if count == 0 {
             return true;
@@ -231,7 +240,8 @@ impl Link {
                     self.tell_written(way, &rest[..count]);
                     rest = &rest[count..];
                 }
-                Poll::Ready(_) => return self.lost(sink),
+                Poll::Ready(Ok(_)) => return self.lost(sink),
+                Poll::Ready(Err(error)) => return self.broke(sink, error.kind()),
             }
         }
         if self.ends[sink].is_some() {
@@ -258,7 +268,10 @@ impl Link {
             match outboxes[lane].poll_write(context, side, throttle, &mut tell) {
                 Poll::Pending => break,
                 Poll::Ready(Written::Dry) => {}
-                Poll::Ready(Written::Gone) => self.lost(sink),
+                Poll::Ready(Written::Gone { by_reset }) => {
+                    self.were_reset[sink] = by_reset;
+                    self.lost(sink);
+                }
                 Poll::Ready(Written::End(End::HalfClose)) => self.tell_last(way, context),
                 Poll::Ready(Written::End(end)) => {
                     self.cut = Some(end);
@@ -290,6 +303,12 @@ impl Link {
         self.closed_by.get_or_insert(way);
     }
 
+    /// An end failed.
+    fn broke(&mut self, end: usize, how: ErrorKind) {
+        self.were_reset[end] = how == ErrorKind::ConnectionReset;
+        self.lost(end);
+    }
+
     /// An end is not there any more.
     fn lost(&mut self, end: usize) {
         self.closed_by.get_or_insert(WAYS[end]);
@@ -298,7 +317,7 @@ impl Link {
         self.told_all[end] = true;
         self.outboxes[1 - end].clear();
         if end == CLIENT {
-            self.tell_closed(false);
+            self.tell_closed(self.were_reset[CLIENT]);
         }
     }
 
@@ -332,14 +351,38 @@ impl Link {
         true
     }
 
-    /// Tells the end that a direction leads to that nothing more comes.
+    /// Tells the end that a direction leads to that nothing more comes: by reset where that is how
+    /// it was learnt.
     fn tell_last(&mut self, way: Direction, context: &mut Context<'_>) {
-        let sink = 1 - way as usize;
+        let (source, sink) = (way as usize, 1 - way as usize);
         self.told_all[sink] = true;
+        if self.were_reset[source] {
+            if let Some(side) = &self.ends[sink] {
+                side.end_by_reset();
+            }
+            self.were_reset[sink] = true;
+            return self.lost(sink);
+        }
         if let Some(side) = &mut self.ends[sink] {
             // A socket's is done at once; of one that fails nothing more is to be told.
             drop(Pin::new(side).poll_shutdown(context));
         }
+    }
+
+    /// Whether nothing is to be moved any more.
+    fn is_over(&self) -> bool {
+        self.cut.is_some() || self.told_all == [true; 2]
+    }
+
+    /// Ready when both sides took their leave, where their transport has such a thing.
+    fn poll_left(&mut self, context: &mut Context<'_>) -> Poll<()> {
+        let mut is_pending = false;
+        if self.cut != Some(End::Reset) {
+            for side in self.ends.iter_mut().flatten() {
+                is_pending |= side.poll_left(context).is_pending();
+            }
+        }
+        if is_pending { Poll::Pending } else { Poll::Ready(()) }
     }
 
     fn tell_closed(&mut self, is_reset: bool) {
@@ -366,14 +409,14 @@ impl Future for Link {
         let mut scratch = scratch.lock().unwrap_or_else(PoisonError::into_inner);
         scratch.refresh(&this.flow.shared.board);
         for _ in 0..TURNS_MAX {
+            if this.is_over() {
+                return this.poll_left(context);
+            }
             let mut moved = false;
             for way in WAYS {
                 moved |= this.pump(way, context, &mut scratch);
             }
-            if this.cut.is_some() || this.told_all == [true; 2] {
-                return Poll::Ready(());
-            }
-            if !moved {
+            if !moved && !this.is_over() {
                 return Poll::Pending;
             }
         }

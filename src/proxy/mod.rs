@@ -5,7 +5,10 @@
 //! * [`control`]: its rules over HTTP, where that is asked for.
 //! * [`doors`]: the listeners, one for each broker; `naming`: which responses name brokers, and
 //!   what they are called instead.
-//! * `worker`: a thread and its connections; `link`: one connection and its two sockets.
+//! * [`tls`]: PEM files into what handshakes need; `certificate`: whom to trust; `secure`: a socket
+//!   inside TLS; [`trouble`]: what kept a connection from being served.
+//! * `worker`: a thread and its connections; `opening`: their two ends; `link`: one of them, and
+//!   its two sockets.
 //! * `lane`, `flow`: the bytes of a connection cut into frames; `act`: what a rule does to one;
 //!   `talk`: requests and responses paired; `outbox`: what waits to be written.
 //!
@@ -18,6 +21,7 @@
 //! Never: decides *when* to misbehave.
 
 mod act;
+mod certificate;
 pub mod control;
 pub mod doors;
 pub mod endpoint;
@@ -26,15 +30,21 @@ mod flow;
 mod lane;
 mod link;
 mod naming;
+mod opening;
 mod outbox;
 pub mod rule;
+mod secure;
 pub mod server;
 mod talk;
 pub mod tally;
+pub mod tls;
 mod transport;
+pub mod trouble;
 mod worker;
 
 pub use doors::{Door, Listen};
 pub use endpoint::Endpoint;
-pub use server::{Limits, Plan, Proxy, ProxyError, start};
+pub use server::{Limits, Plan, Proxy, ProxyError, Tls, start};
 pub use tally::{Open, Total, Traffic};
+pub use tls::{BrokerTls, ListenTls, TlsError};
+pub use trouble::{Trouble, Whom};

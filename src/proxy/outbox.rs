@@ -3,6 +3,7 @@
 //! Never: reads more because there is room; the lane stops reading while anything waits.
 
 use std::collections::VecDeque;
+use std::io::ErrorKind;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
@@ -78,8 +79,8 @@ pub(super) enum Written {
     Dry,
     /// It ends.
     End(End),
-    /// The other side is not there any more.
-    Gone,
+    /// The other side is not there any more; whether it said so by reset.
+    Gone { by_reset: bool },
 }
 
 /// What waits.
@@ -160,8 +161,13 @@ impl Outbox {
                         ready!(throttle.next.as_mut().poll(context));
                         part = &part[..part.len().min(throttle.portion())];
                     }
-                    let Ok(count @ 1..) = ready!(Pin::new(side).poll_write(context, part)) else {
-                        return Poll::Ready(Written::Gone);
+                    let count = match ready!(Pin::new(side).poll_write(context, part)) {
+                        Ok(count @ 1..) => count,
+                        Ok(_) => return Poll::Ready(Written::Gone { by_reset: false }),
+                        Err(error) => {
+                            let by_reset = error.kind() == ErrorKind::ConnectionReset;
+                            return Poll::Ready(Written::Gone { by_reset });
+                        }
                     };
                     tell(&part[..count]);
                     if let Some(throttle) = throttle {

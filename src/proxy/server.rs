@@ -13,6 +13,8 @@ use super::endpoint::Endpoint;
 use super::errand::Holes;
 use super::rule::Board;
 use super::tally::{Open, Tally, Total};
+use super::tls::{TowardBrokers, TowardClients};
+use super::trouble::Listener;
 use super::worker::{self, Hand};
 use crate::history::tap::{Connection, Tap};
 use crate::world::Clock;
@@ -30,6 +32,19 @@ pub struct Plan {
     pub limits: Limits,
     /// The number of the first connection in histories and captures.
     pub first_connection: Connection,
+    /// On which sides TLS is spoken.
+    pub tls: Tls,
+    /// Who is told of connections that came to nothing.
+    pub troubles: Listener,
+}
+
+/// On which sides TLS is spoken; absent means plain TCP.
+#[derive(Debug, Clone, Default)]
+pub struct Tls {
+    /// Toward every broker.
+    pub toward_brokers: Option<TowardBrokers>,
+    /// Toward every client.
+    pub toward_clients: Option<TowardClients>,
 }
 
 impl Plan {
@@ -42,6 +57,8 @@ impl Plan {
             workers: 2,
             limits: Limits::default(),
             first_connection: Connection(0),
+            tls: Tls::default(),
+            troubles: Listener::default(),
         }
     }
 }
@@ -54,6 +71,8 @@ pub struct Limits {
     pub gathered_bytes_max: usize,
     /// How long reaching a broker may take.
     pub connect_timeout: Duration,
+    /// How long a TLS handshake may take.
+    pub handshake_timeout: Duration,
     /// How long a broker may take to answer what was kept back until its client had gone.
     pub linger: Duration,
 }
@@ -63,6 +82,7 @@ impl Default for Limits {
         Self {
             gathered_bytes_max: 32 * 1024 * 1024,
             connect_timeout: Duration::from_secs(5),
+            handshake_timeout: Duration::from_secs(10),
             linger: Duration::from_secs(5),
         }
     }
@@ -91,6 +111,8 @@ pub(super) struct Shared {
     pub(super) limits: Limits,
     pub(super) tally: Tally,
     pub(super) holes: Holes,
+    pub(super) tls: Tls,
+    pub(super) troubles: Listener,
     next_connection: AtomicU64,
 }
 
@@ -134,6 +156,8 @@ pub fn start(
         limits: plan.limits,
         tally: Tally::default(),
         holes: Holes::default(),
+        tls: plan.tls,
+        troubles: plan.troubles,
         next_connection: AtomicU64::new(plan.first_connection.0),
     });
     let open = |broker| shared.doors.open(broker);

@@ -74,6 +74,8 @@ pub struct Total {
     pub connections: u64,
     /// Of them, those whose broker could not be reached.
     pub unreachable: u64,
+    /// Of them, those whose client or broker did not shake hands for TLS.
+    pub handshakes_failed: u64,
     /// Open at this moment.
     pub open: u64,
     /// What went through them.
@@ -116,6 +118,10 @@ impl Tally {
 
     pub(super) fn unreachable(&self) {
         self.lock().total.unreachable += 1;
+    }
+
+    pub(super) fn handshake_failed(&self) {
+        self.lock().total.handshakes_failed += 1;
     }
 
     pub(super) fn open(&self) -> Vec<Open> {

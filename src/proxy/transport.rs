@@ -5,6 +5,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream};
@@ -16,6 +17,17 @@ use super::endpoint::Endpoint;
 pub(super) trait Side: AsyncRead + AsyncWrite + Send + Unpin {
     /// From now on its end is a reset, where the transport has such a thing.
     fn end_by_reset(&self) {}
+
+    /// Ready when nothing that was written waits on this side of the socket any more. Until then
+    /// nothing more is written.
+    fn poll_settled(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
+
+    /// Takes leave as the transport wants it, before it is dropped.
+    fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
+        Poll::Ready(())
+    }
 }
 
 impl Side for TcpStream {

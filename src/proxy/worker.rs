@@ -17,8 +17,8 @@ use tokio_util::sync::CancellationToken;
 use super::doors::Door;
 use super::errand::Errand;
 use super::link::{Link, Scratch};
+use super::opening::{from_client, to_broker};
 use super::server::Shared;
-use super::transport::connect;
 
 /// Accepted connections that may wait for one worker.
 const ACCEPTED_MAX: usize = 256;
@@ -119,22 +119,17 @@ async fn serve(
     scratch: Arc<Mutex<Scratch>>,
     errands: mpsc::Sender<Errand>,
 ) {
-    let Ok(from_client) = TcpStream::from_std(stream) else { return };
+    let Ok(stream) = TcpStream::from_std(stream) else { return };
     let connection = shared.next_connection();
     let meter = shared.tally.opened(connection, client, door.clone());
     let opened = async {
-        from_client.set_nodelay(true)?;
-        let to_broker = connect(&door.broker(), shared.limits.connect_timeout).await?;
-        let broker = to_broker.peer_addr()?;
-        io::Result::Ok((to_broker, broker))
+        let client_end = from_client(stream, client, &shared, connection).await?;
+        let (broker_end, broker) = to_broker(&door, &shared, connection).await?;
+        io::Result::Ok(([client_end, broker_end], broker))
     };
-    let Ok((to_broker, broker)) = opened.await else {
-        shared.tally.unreachable();
-        return shared.tally.closed(connection);
-    };
+    let Ok((ends, broker)) = opened.await else { return shared.tally.closed(connection) };
     if let Some(tap) = &shared.tap {
         tap.opened(connection, client, broker, shared.clock.unix_ns());
     }
-    let ends = [Box::new(from_client) as _, Box::new(to_broker) as _];
     Link::new(shared, door, (connection, meter), errands, ends, scratch).await;
 }

@@ -7,3 +7,4 @@ mod hostile;
 mod kafka;
 mod passing;
 mod stage;
+mod tls;

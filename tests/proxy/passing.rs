@@ -197,3 +197,19 @@ fn a_response_too_large_to_be_gathered_passes_as_it_is() {
     client.send(&large);
     broker.hears(&large);
 }
+
+#[test]
+fn a_reset_of_one_side_is_a_reset_of_the_other() {
+    for by_client in [true, false] {
+        let stage = Stage::new(&[]);
+        let (mut client, mut broker) = stage.connect();
+        crate::stage::lives((&mut client, &mut broker), 1);
+        let (gone, mut other) = if by_client { (client, broker) } else { (broker, client) };
+        socket2::SockRef::from(&gone.0).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        drop(gone);
+        assert_eq!(other.rest(), (vec![], true), "{by_client}");
+        stage.proxy.stop();
+        let by = if by_client { "Request" } else { "Response" };
+        assert_eq!(stage.told.all().last(), Some(&format!("0 reset by {by}")));
+    }
+}

@@ -16,6 +16,9 @@ pub fn text(rules: &[Listed], total: Total) -> String {
     out.sample("connections_total", "", total.connections);
     out.family("unreachable_total", "counter", "Connections whose broker was not reached.");
     out.sample("unreachable_total", "", total.unreachable);
+    let help = "Connections whose client or broker did not shake hands for TLS.";
+    out.family("handshakes_failed_total", "counter", help);
+    out.sample("handshakes_failed_total", "", total.handshakes_failed);
     out.family("connections", "gauge", "Connections that are open.");
     out.sample("connections", "", total.open);
     let ways = ["request", "response"].map(|way| format!("{{direction=\"{way}\"}}"));
