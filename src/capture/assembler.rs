@@ -19,6 +19,7 @@ use crate::history::wire::{ExchangeSink, PacketNumber, Unanswered};
 
 use super::connection::{Context, Repute, TcpConnection};
 use super::pairing::Budget;
+use super::strangers::Strangers;
 
 /// Connections that are open at a time.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -28,6 +29,8 @@ const CLOSED_MAX: usize = 512;
 const BROKERS_MAX: usize = 65_536;
 /// Bytes that wait for holes to be filled, in all connections.
 const HELD_BYTES_MAX: usize = 64 * 1024 * 1024;
+/// Bytes of segments that do not belong where their ports say, in all connections.
+const STRANGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 /// Packets between two looks at the clock for connections that wait.
 const CLOCK_PACKETS: u64 = 1_024;
 /// Broken packets that are kept; more are counted only.
@@ -83,6 +86,7 @@ pub struct Assembler<S: ExchangeSink> {
     numbers: u64,
     budget: Budget,
     held_bytes: usize,
+    strange_bytes: usize,
     counts: PacketCounts,
 }
 
@@ -101,6 +105,7 @@ struct Open<K> {
     heard: u64,
     is_closed: bool,
     waits: bool,
+    strangers: Option<Box<Strangers>>,
 }
 
 impl<S: ExchangeSink> Assembler<S> {
@@ -121,6 +126,7 @@ impl<S: ExchangeSink> Assembler<S> {
             numbers: 0,
             budget,
             held_bytes: 0,
+            strange_bytes: 0,
             counts: PacketCounts::default(),
         }
     }
@@ -167,11 +173,19 @@ impl<S: ExchangeSink> Assembler<S> {
     fn segment(&mut self, segment: &Segment<'_>, number: PacketNumber, time_ns: u64) {
         let (ends, end) = Ends::of(segment.source, segment.target);
         let mut at = self.find(ends);
-        if let Some(known) = at
-            && self.open(known).tcp.is_begun_anew_by(end, segment)
-        {
-            self.end(known, Unanswered::Closed);
-            at = None;
+        if let Some(known) = at {
+            let open = self.open(known);
+            if open.tcp.is_begun_anew_by(end, segment) {
+                self.end(known, Unanswered::Closed);
+                at = None;
+            } else if open.tcp.is_strange(end, segment) {
+                if self.is_kept_apart(known, segment, number, time_ns) {
+                    return;
+                }
+                at = self.find(ends);
+            } else if open.strangers.is_some() && segment.payload_bytes > 0 {
+                self.forget_strangers(known);
+            }
         }
         let at = at.unwrap_or_else(|| self.begin(ends, end, segment, (number, time_ns)));
         self.last = Some((ends, at));
@@ -201,6 +215,42 @@ impl<S: ExchangeSink> Assembler<S> {
                 self.forget_oldest_closed();
             }
         }
+    }
+
+    /// Takes a segment that is far from its connection; `false` where it is the first of another,
+    /// or follows from those that are, which have been taken now.
+    fn is_kept_apart(
+        &mut self,
+        known: usize,
+        segment: &Segment<'_>,
+        number: PacketNumber,
+        time_ns: u64,
+    ) -> bool {
+        if self.open(known).is_closed {
+            self.end(known, Unanswered::Closed);
+            return false;
+        }
+        let open = self.connections[known].as_mut().expect("an index in use has a connection");
+        let mut strangers = open.strangers.take().unwrap_or_default();
+        self.strange_bytes -= strangers.bytes();
+        if strangers.are_followed_by(segment) {
+            self.end(known, Unanswered::CaptureEnded);
+            for stranger in strangers.into_kept() {
+                self.segment(&stranger.segment(), stranger.number, stranger.time_ns);
+            }
+            return false;
+        }
+        strangers.keep(segment, number, time_ns);
+        if self.strange_bytes + strangers.bytes() <= STRANGE_BYTES_MAX {
+            self.strange_bytes += strangers.bytes();
+            open.strangers = Some(strangers);
+        }
+        true
+    }
+
+    fn forget_strangers(&mut self, at: usize) {
+        let strangers = self.connections[at].as_mut().and_then(|open| open.strangers.take());
+        self.strange_bytes -= strangers.map_or(0, |strangers| strangers.bytes());
     }
 
     fn find(&self, ends: Ends) -> Option<usize> {
@@ -239,7 +289,8 @@ impl<S: ExchangeSink> Assembler<S> {
         let number = tap::Connection(self.numbers);
         self.numbers += 1;
         let tcp = TcpConnection::new(number, addresses, repute, first);
-        let open = Box::new(Open { ends, tcp, heard: 0, is_closed: false, waits: false });
+        let open =
+            Box::new(Open { ends, tcp, heard: 0, is_closed: false, waits: false, strangers: None });
         let at = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
@@ -251,6 +302,7 @@ impl<S: ExchangeSink> Assembler<S> {
 
     /// Nothing more is expected of a connection.
     fn end(&mut self, at: usize, why: Unanswered) {
+        self.forget_strangers(at);
         let Some(mut open) = self.connections[at].take() else { return };
         let held_before = open.tcp.held_cost();
         let mut cx = Context { sink: &mut self.sink, budget: &mut self.budget };

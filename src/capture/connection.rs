@@ -140,6 +140,16 @@ impl<K> TcpConnection<K> {
         self.streams[end].is_begun_anew_by(segment.sequence.wrapping_add(1))
     }
 
+    /// Whether a segment that is no SYN can hardly be of this connection.
+    pub(super) fn is_strange(&self, end: usize, segment: &Segment<'_>) -> bool {
+        let Segment { flags, sequence, payload_bytes, .. } = *segment;
+        let says_something = payload_bytes > 0 || flags.fin;
+        says_something
+            && !flags.syn
+            && !flags.rst
+            && self.streams[end].is_strange(sequence, payload_bytes.into(), self.is_closed())
+    }
+
     /// Both directions were ended, or the connection was reset.
     pub(super) fn is_closed(&self) -> bool {
         self.rst || self.streams.iter().all(|s| s.fin_at.is_some())

@@ -155,7 +155,7 @@ impl<K> Pairing<K> {
 }
 
 /// Whether a frame is a request without anything missing or left over.
-fn request_decodes(frame: &[u8]) -> bool {
+pub(super) fn request_decodes(frame: &[u8]) -> bool {
     let Ok((header, body_at)) = RequestHeader::decode(frame) else { return false };
     let RequestHeader { api_key, api_version, .. } = header;
     let layout = schema::layout(api_key, schema::Direction::Request, api_version);
@@ -175,14 +175,14 @@ fn response_decodes(frame: &[u8], request: &RequestFacts) -> bool {
 /// The head of what may be a request.
 pub(super) struct RequestHead<'a> {
     length: usize,
-    correlation_id: CorrelationId,
+    pub(super) correlation_id: CorrelationId,
     /// Text, or absent.
     pub(super) client_id: Option<&'a [u8]>,
 }
 
 impl<'a> RequestHead<'a> {
     /// The frame after its prefix, where all of it is here.
-    fn frame(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
+    pub(super) fn frame(&self, bytes: &'a [u8]) -> Option<&'a [u8]> {
         bytes.get(4..4 + self.length)
     }
 

@@ -1,7 +1,7 @@
 //! What the first bytes of a connection say it speaks.
 
 use super::framer::Plausible;
-use super::pairing::RequestHead;
+use super::pairing::{RequestHead, request_decodes};
 
 /// What a connection speaks, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -23,9 +23,29 @@ pub(super) fn sniff(client: &[u8], broker: &[u8], from_beginning: bool) -> Sniff
         return Sniffed::Tls;
     }
     match RequestHead::read(client) {
-        Ok(_) => Sniffed::Kafka,
+        Ok(head) if is_named(&head) => Sniffed::Kafka,
+        Ok(head) => match head.frame(client) {
+            Some(frame) if !request_decodes(frame) => other_or_answered(&head, broker),
+            _ => Sniffed::Kafka,
+        },
         Err(Plausible::No) if from_beginning => Sniffed::Other,
         Err(_) => Sniffed::Unknown,
+    }
+}
+
+fn is_named(head: &RequestHead<'_>) -> bool {
+    head.client_id.is_some_and(|id| !id.is_empty())
+}
+
+/// A client that names itself with no byte and says nothing that decodes may speak another protocol
+/// of lengths and numbers (to ZooKeeper a connection begins as Produce v0 would, with zeros). An
+/// answer with its correlation id is one of Kafka's.
+fn other_or_answered(head: &RequestHead<'_>, broker: &[u8]) -> Sniffed {
+    let id = head.correlation_id.0;
+    match broker.get(4..8) {
+        None => Sniffed::Unknown,
+        Some(answered) if id != 0 && answered == id.to_be_bytes() => Sniffed::Kafka,
+        Some(_) => Sniffed::Other,
     }
 }
 

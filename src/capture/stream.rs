@@ -17,6 +17,9 @@ const POSITION_BASE: u64 = 1 << 40;
 const ACKNOWLEDGED_AHEAD_MAX: u64 = 64 * 1024 * 1024;
 /// Bytes that may have gone by before a SYN that came late.
 const SYN_LATE_BYTES: u64 = 64 * 1024;
+/// Farther than this from where a stream is nothing of it is believed to be: most holes of a capture
+/// are smaller, and a number of another connection is hardly ever nearer.
+const FAR_BYTES: u64 = 64 * 1024 * 1024;
 /// What a held piece costs beside its bytes.
 const PIECE_COST: usize = 128;
 /// Delivered bytes that are kept to compare retransmissions with.
@@ -133,6 +136,18 @@ impl Stream {
         }
     }
 
+    /// Whether bytes at that number can hardly be of this stream; `ended` says that nothing more
+    /// of it is expected.
+    pub(super) fn is_strange(&self, sequence: u32, length: u64, ended: bool) -> bool {
+        if self.anchor != Anchor::Fixed {
+            return false;
+        }
+        let position = self.position(sequence);
+        let after_end = || self.fin_at.is_some_and(|at| position > at);
+        let before = || self.beginning.is_some_and(|at| position + length < at);
+        position.abs_diff(self.next) > FAR_BYTES || ended && (after_end() || before())
+    }
+
     /// Sees a sequence number in the middle of a stream: it begins there or before.
     pub(super) fn anchor_no_later(&mut self, sequence: u32) {
         let position = self.position(sequence);
@@ -147,6 +162,10 @@ impl Stream {
     pub(super) fn settle(&mut self) {
         if self.anchor == Anchor::Provisional {
             self.anchor = Anchor::Fixed;
+            // A keep-alive without a byte names the number before the next.
+            if self.held.first_key_value().is_some_and(|(&at, _)| at == self.next + 1) {
+                self.next += 1;
+            }
         }
     }
 
@@ -207,7 +226,11 @@ impl Stream {
             if stop <= at {
                 continue;
             }
-            if differs(start, &piece.data, position, payload) {
+            // The byte of a keep-alive is any.
+            if payload.len() > 1
+                && piece.data.len() > 1
+                && differs(start, &piece.data, position, payload)
+            {
                 self.counts.differing_overlaps += 1;
             }
             if at < start {

@@ -21,17 +21,21 @@ use super::tcpdump;
 
 /// Bytes that are looked at to tell what a file is.
 const PEEKED_BYTES: usize = 1 << 16;
-/// How captures begin: pcap of micro- and nanoseconds in both byte orders, pcapng, zstd (which no
-/// history is written in).
-const MAGICS: [[u8; 4]; 6] = [
+/// How captures begin: pcap of micro- and nanoseconds and with the longer heads of old in both
+/// byte orders, pcapng, zstd (which no history is written in).
+const MAGICS: [[u8; 4]; 8] = [
     [0xa1, 0xb2, 0xc3, 0xd4],
     [0xd4, 0xc3, 0xb2, 0xa1],
     [0xa1, 0xb2, 0x3c, 0x4d],
     [0x4d, 0x3c, 0xb2, 0xa1],
+    [0xa1, 0xb2, 0xcd, 0x34],
+    [0x34, 0xcd, 0xb2, 0xa1],
     [0x0a, 0x0d, 0x0d, 0x0a],
     [0x28, 0xb5, 0x2f, 0xfd],
 ];
 const GZIP: [u8; 2] = [0x1f, 0x8b];
+/// A frame of zstd to skip, behind the lowest four bits of its first byte: some tools begin so.
+const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
 const NAMES: [&str; 3] = [".pcap", ".pcapng", ".cap"];
 
 /// A file that was opened and looked into.
@@ -59,7 +63,8 @@ impl Source {
 fn is_capture(bytes: &[u8]) -> bool {
     let begins = |bytes: &[u8]| MAGICS.iter().any(|magic| bytes.starts_with(magic));
     if !bytes.starts_with(&GZIP) {
-        return begins(bytes);
+        let skips = matches!(bytes, [0x50..=0x5f, rest @ ..] if rest.starts_with(&ZSTD_SKIPPED));
+        return skips || begins(bytes);
     }
     let mut inside = [0; 4];
     GzDecoder::new(bytes).read_exact(&mut inside).is_ok() && begins(&inside)

@@ -1,6 +1,6 @@
 //! Turns a packet into the TCP segment it carries: link, IP and TCP headers, borrowed.
 //!
-//! Ethernet with any number of VLAN tags, Linux cooked 1 and 2, loopback, raw IP; IPv4 with
+//! Ethernet with any number of VLAN tags, MPLS labels or PPPoE, Linux cooked 1 and 2, loopback, raw IP; IPv4 with
 //! fragments, IPv6 with extension headers and fragments. A packet that claims more than was
 //! captured keeps both lengths; one whose headers do not fit is broken, and says where.
 //!
@@ -9,8 +9,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
-    IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice, Ipv6RawExtHeaderSlice,
-    SingleVlanHeaderSlice, TcpHeaderSlice,
+    IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
+    Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice,
 };
 
 use crate::LinkType;
@@ -69,7 +69,7 @@ struct Ip<'a> {
     payload: &'a [u8],
     /// Bytes the payload had on the wire.
     payload_bytes: usize,
-    fragment: Option<(u32, usize, bool)>,
+    fragment: Option<FragmentHead>,
 }
 
 const BROKEN_LINK: &str = "link header longer than the packet";
@@ -94,7 +94,7 @@ pub fn dissect<'a>(
     };
     let Some(ip) = ip else { return Dissected::Broken(BROKEN_IP) };
     let Some((identification, byte_offset, more)) = ip.fragment else { return tcp(&ip) };
-    if ip.protocol != IpNumber::TCP {
+    if ![IpNumber::TCP, IpNumber::IPV6_DESTINATION_OPTIONS].contains(&ip.protocol) {
         return Dissected::Other;
     }
     if ip.payload.len() < ip.payload_bytes {
@@ -102,13 +102,15 @@ pub fn dissect<'a>(
     }
     let (source, target, protocol) = (ip.source, ip.target, ip.protocol);
     let fragment = Fragment { source, target, identification, byte_offset, more };
-    match fragments.add(&fragment, ip.payload) {
-        Some(payload) => {
-            let payload_bytes = payload.len();
-            tcp(&Ip { source, target, protocol, payload, payload_bytes, fragment: None })
-        }
-        None => Dissected::Fragment,
+    let Some(whole) = fragments.add(&fragment, ip.payload) else { return Dissected::Fragment };
+    // Options for the destination may stand in the part that was fragmented.
+    let (mut protocol, mut at, mut inner) = (protocol, 0, None);
+    if extensions(&mut protocol, whole, &mut at, &mut inner).is_none() {
+        return Dissected::Broken(BROKEN_IP);
     }
+    let payload = &whole[at..];
+    let payload_bytes = payload.len();
+    tcp(&Ip { source, target, protocol, payload, payload_bytes, fragment: None })
 }
 
 /// What follows the link header.
@@ -122,6 +124,8 @@ const ETHER_IPV4: u16 = 0x0800;
 const ETHER_IPV6: u16 = 0x86dd;
 /// 802.1Q, 802.1ad, and the number QinQ had before it.
 const ETHER_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
+const ETHER_MPLS: [u16; 2] = [0x8847, 0x8848];
+const ETHER_PPPOE: u16 = 0x8864;
 
 /// Finds the IP header; absent where the link header does not fit.
 fn network(link_type: LinkType, data: &[u8]) -> Option<Network> {
@@ -158,8 +162,31 @@ fn ether(data: &[u8], type_at: usize, end: usize) -> Option<Network> {
     if data.len() < at {
         return None;
     }
+    if ETHER_MPLS.contains(&kind) {
+        return labelled(data, at);
+    }
     Some(match kind {
         ETHER_IPV4 | ETHER_IPV6 => Network::Ip(at),
+        ETHER_PPPOE => match data.get(at + 6..at + 8)? {
+            // IPv4 and IPv6, as PPP numbers them.
+            [0, 0x21 | 0x57] => Network::Ip(at + 8),
+            _ => Network::Other,
+        },
+        _ => Network::Other,
+    })
+}
+
+/// Follows MPLS labels to the last; what it labels says only by its first byte what it is.
+fn labelled(data: &[u8], mut at: usize) -> Option<Network> {
+    loop {
+        let label = data.get(at..)?.first_chunk::<4>()?;
+        at += 4;
+        if label[2] & 1 != 0 {
+            break;
+        }
+    }
+    Some(match data.get(at)? >> 4 {
+        4 | 6 => Network::Ip(at),
         _ => Network::Other,
     })
 }
@@ -195,33 +222,8 @@ fn ipv6(bytes: &[u8], wire: usize) -> Option<Ip<'_>> {
         payload => (at + payload).min(wire),
     };
     let captured = &bytes[..total.min(bytes.len())];
-    let mut protocol = header.next_header();
-    let mut fragment = None;
-    // Each extension takes at least eight bytes, so this ends with the packet.
-    loop {
-        let rest = captured.get(at..)?;
-        match protocol {
-            IpNumber::IPV6_HEADER_HOP_BY_HOP
-            | IpNumber::IPV6_ROUTE_HEADER
-            | IpNumber::IPV6_DESTINATION_OPTIONS => {
-                let extension = Ipv6RawExtHeaderSlice::from_slice(rest).ok()?;
-                protocol = extension.next_header();
-                at += extension.slice().len();
-            }
-            IpNumber::IPV6_FRAGMENTATION_HEADER => {
-                let extension = Ipv6FragmentHeaderSlice::from_slice(rest).ok()?;
-                protocol = extension.next_header();
-                at += extension.slice().len();
-                if extension.is_fragmenting_payload() {
-                    let byte_offset = usize::from(extension.fragment_offset().value()) * 8;
-                    let more = extension.more_fragments();
-                    fragment = Some((extension.identification(), byte_offset, more));
-                    break;
-                }
-            }
-            _ => break,
-        }
-    }
+    let (mut protocol, mut fragment) = (header.next_header(), None);
+    extensions(&mut protocol, captured, &mut at, &mut fragment)?;
     Some(Ip {
         source: header.source_addr().into(),
         target: header.destination_addr().into(),
@@ -230,6 +232,48 @@ fn ipv6(bytes: &[u8], wire: usize) -> Option<Ip<'_>> {
         payload_bytes: total.checked_sub(at)?,
         fragment,
     })
+}
+
+/// Identification, place and whether more follows.
+type FragmentHead = (u32, usize, bool);
+
+/// Follows the headers between IPv6 and what it carries, up to the first of a fragment.
+fn extensions(
+    protocol: &mut IpNumber,
+    bytes: &[u8],
+    at: &mut usize,
+    fragment: &mut Option<FragmentHead>,
+) -> Option<()> {
+    // Each takes at least eight bytes, so this ends with the packet.
+    while fragment.is_none() {
+        let rest = || bytes.get(*at..);
+        match *protocol {
+            IpNumber::IPV6_HEADER_HOP_BY_HOP
+            | IpNumber::IPV6_ROUTE_HEADER
+            | IpNumber::IPV6_DESTINATION_OPTIONS => {
+                let extension = Ipv6RawExtHeaderSlice::from_slice(rest()?).ok()?;
+                *protocol = extension.next_header();
+                *at += extension.slice().len();
+            }
+            IpNumber::AUTHENTICATION_HEADER => {
+                let extension = IpAuthHeaderSlice::from_slice(rest()?).ok()?;
+                *protocol = extension.next_header();
+                *at += extension.slice().len();
+            }
+            IpNumber::IPV6_FRAGMENTATION_HEADER => {
+                let extension = Ipv6FragmentHeaderSlice::from_slice(rest()?).ok()?;
+                *protocol = extension.next_header();
+                *at += extension.slice().len();
+                if extension.is_fragmenting_payload() {
+                    let byte_offset = usize::from(extension.fragment_offset().value()) * 8;
+                    let more = extension.more_fragments();
+                    *fragment = Some((extension.identification(), byte_offset, more));
+                }
+            }
+            _ => break,
+        }
+    }
+    Some(())
 }
 
 fn tcp<'a>(ip: &Ip<'a>) -> Dissected<'a> {

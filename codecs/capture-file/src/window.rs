@@ -48,7 +48,8 @@ impl<R: Read> Window<R> {
         (&mut read).take(4).read_to_end(&mut magic)?;
         let compression = match magic[..] {
             [0x1f, 0x8b, ..] => Compression::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd] => Compression::Zstd,
+            // A frame, or one to skip before it, which some tools write.
+            [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => Compression::Zstd,
             _ => Compression::None,
         };
         let prefixed = Cursor::new(magic).chain(read);
