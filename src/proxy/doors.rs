@@ -52,6 +52,8 @@ pub struct Door {
     /// What clients are told.
     pub(super) advertised: Endpoint,
     broker: Mutex<Endpoint>,
+    /// Where it was last reached.
+    reached: Mutex<Option<SocketAddr>>,
     node_id: AtomicI32,
 }
 
@@ -76,7 +78,18 @@ impl Door {
 
     fn is_of(&self, broker: &Endpoint, node_id: i32) -> bool {
         let own = self.node_id.load(Ordering::Relaxed);
-        (own == UNNAMED || node_id == UNNAMED || own == node_id) && *lock(&self.broker) == *broker
+        (own == UNNAMED || node_id == UNNAMED || own == node_id)
+            && (*lock(&self.broker) == *broker || self.was_reached_at(broker))
+    }
+
+    /// Notes where its broker was reached: what one calls by a name another calls by its address.
+    pub(super) fn reached(&self, at: SocketAddr) {
+        *lock(&self.reached) = Some(at);
+    }
+
+    fn was_reached_at(&self, broker: &Endpoint) -> bool {
+        let address = broker.host.parse().map(|host| SocketAddr::new(host, broker.port));
+        address.is_ok_and(|address| *lock(&self.reached) == Some(address))
     }
 }
 
@@ -167,6 +180,7 @@ impl Doors {
         let door = Arc::new(Door {
             advertised: Endpoint { host, port },
             broker: Mutex::new(broker),
+            reached: Mutex::default(),
             node_id: AtomicI32::new(node_id),
         });
         state.doors.push(door.clone());
@@ -267,6 +281,16 @@ mod tests {
         assert_ne!(controller, first);
         assert_eq!(doors.instead(Named::Address, &endpoint("a:9")), Some(controller));
         assert_eq!(broker(&doors, 1, "a:1"), first);
+    }
+
+    #[test]
+    fn who_was_reached_at_the_address_that_is_named_is_who_is_meant() {
+        let doors = Doors::new(Listen::default());
+        let bootstrap = doors.open(endpoint("localhost:9")).expect("a port");
+        bootstrap.reached("127.0.0.1:9".parse().expect("an address"));
+        assert_ne!(broker(&doors, 2, "127.0.0.2:9"), *bootstrap.advertised());
+        assert_eq!(broker(&doors, 1, "127.0.0.1:9"), *bootstrap.advertised());
+        assert_eq!(bootstrap.node_id(), NodeId(1));
     }
 
     #[test]

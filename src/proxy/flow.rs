@@ -18,6 +18,7 @@ use super::errand::Errand;
 use super::lane::{About, Lane, State};
 use super::naming::naming;
 use super::outbox::{Piece, Throttle};
+use super::rule::topics::telling;
 use super::rule::{Decision, Fired, Interest, Phase, Seen, Wants};
 use super::server::Shared;
 use super::talk::{Answer, Asked, Head, Request, Talk, request_head, response_head};
@@ -194,7 +195,7 @@ impl Flow {
             return self.settle(way, interest, pieces);
         };
         let wants = self.wants(way, &about, interest);
-        let must_see = wants != Wants::Nothing || self.names_brokers(way, &about);
+        let must_see = wants != Wants::Nothing || self.names(way, &about);
         let carried = self.lane(way).carry.len();
         if must_see && total > self.shared.limits.gathered_bytes_max {
             return self.large(way, about, total, wants, pieces);
@@ -282,10 +283,12 @@ impl Flow {
         interest.wants(way, broker, connection, request.api_key, request.api_version)
     }
 
-    fn names_brokers(&self, way: Direction, about: &About) -> bool {
+    /// Whether a frame may say where a broker is, or which topic an id names.
+    fn names(&self, way: Direction, about: &About) -> bool {
         let request = about.request.filter(|_| way == Direction::Response);
-        request.is_some_and(|request| {
-            naming(request.api_key).is_some_and(|naming| naming.is_possible(request.api_version))
+        request.is_some_and(|Request { api_key, api_version, .. }| {
+            naming(api_key).is_some_and(|naming| naming.is_possible(api_version))
+                || telling(api_key).is_some_and(|telling| telling.is_possible(api_version))
         })
     }
 
@@ -304,6 +307,7 @@ impl Flow {
             Wants::Nothing => None,
             wants => self.decide(way, &mut about, &frame, wants),
         };
+        self.learn(way, &about, &frame);
         let frame = match self.renamed(way, &about, &frame) {
             Some(renamed) => Cow::Owned(renamed),
             None => frame,
@@ -367,6 +371,17 @@ impl Flow {
                 let header = decode_response_header(frame, request.api_key, request.api_version);
                 (None, header.ok().map(|(_, body_at)| body_at))
             }
+        }
+    }
+
+    /// Takes in what a frame says about topics.
+    fn learn(&self, way: Direction, about: &About, frame: &[u8]) {
+        let Some(request) = about.request.filter(|_| way == Direction::Response) else { return };
+        let Some(telling) = telling(request.api_key) else { return };
+        let bytes = frame.get(4..).unwrap_or_default();
+        if let (_, Some(body_at)) = self.header(way, request, bytes) {
+            let told = telling.read(&bytes[body_at..], request.api_version);
+            self.shared.board.learn(&told);
         }
     }
 

@@ -55,6 +55,7 @@ pub(super) async fn to_broker(
         shared.tally.unreachable();
         tell(error);
     })?;
+    door.reached(address);
     let Some(tls) = &shared.tls.toward_brokers else { return Ok((Box::new(stream), address)) };
     let timeout = shared.limits.handshake_timeout;
     let side = Secure::connect(stream, &broker.host, tls, timeout, Box::new(tell.clone())).await;

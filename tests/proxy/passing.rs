@@ -198,6 +198,51 @@ fn a_response_too_large_to_be_gathered_passes_as_it_is() {
     broker.hears(&large);
 }
 
+/// The topic that a request names by its id alone, and that a response said the name of.
+#[test]
+fn a_rule_knows_a_topic_by_its_name_where_requests_have_ids_only() {
+    let id = |byte: u8| Value::Uuid([byte; 16]);
+    let topic = |name: &str, byte| Fields::new().with("name", name).with("topic_id", id(byte));
+    let produce = |byte| {
+        let topics = vec![Fields::new().with("topic_id", id(byte))];
+        let fields = Fields::new().with("acks", 1).with("topic_data", topics);
+        body(ApiKey::PRODUCE, Direction::Request, 13, &fields)
+    };
+    for (api_key, version) in [(ApiKey::METADATA, 12), (ApiKey::CREATE_TOPICS, 7)] {
+        let stage = Stage::new(&["hold Produce request topic=ord* name=h"]);
+        let (mut client, mut broker) = stage.connect();
+        let asked = body(api_key, Direction::Request, version, &Fields::new());
+        client.send(&request(api_key, version, 1, &asked));
+        broker.frame();
+        let topics = vec![topic("payments", 1), topic("orders", 2)];
+        let told = Fields::new().with("topics", topics);
+        let told = body(api_key, Direction::Response, version, &told);
+        broker.send(&response(api_key, version, 1, &told));
+        client.hears(&response(api_key, version, 1, &told));
+        // What one connection heard is known on all.
+        let (mut client, mut broker) = stage.connect();
+        for byte in [1, 3] {
+            client.send(&request(ApiKey::PRODUCE, 13, 2, &produce(byte)));
+            broker.hears(&request(ApiKey::PRODUCE, 13, 2, &produce(byte)));
+        }
+        client.send(&request(ApiKey::PRODUCE, 13, 4, &produce(2)));
+        assert_eq!(stage.act(), "h: hold Produce request", "{api_key}");
+    }
+}
+
+#[test]
+fn a_rule_knows_a_broker_once_a_response_names_it_whatever_the_user_calls_it() {
+    let stage = Stage::planned(&["drop-request Heartbeat broker=1"], |plan| {
+        plan.bootstrap[0].host = "localhost".to_owned();
+    });
+    let (mut client, mut broker) = stage.connect();
+    crate::stage::lives((&mut client, &mut broker), 1);
+    let answer = metadata(&[(1, &stage.broker)]);
+    assert_eq!(ask(&mut client, &mut broker, &answer, 2), [stage.proxy.bootstrap()]);
+    client.send(&crate::stage::heartbeat(3));
+    assert_eq!(stage.act(), "rule-1: drop Heartbeat request");
+}
+
 #[test]
 fn a_reset_of_one_side_is_a_reset_of_the_other() {
     for by_client in [true, false] {

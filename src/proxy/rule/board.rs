@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
 use super::rules::{Decision, Fired, Interest, RuleId, Rules, Seen};
+use super::topics::TopicId;
 use super::{Class, Rule};
 use crate::history::tap::Connection;
 
@@ -121,6 +122,12 @@ impl Board {
     /// Decides about a frame that the interest asks for.
     pub fn decide(&self, seen: &Seen<'_>) -> Decision {
         self.state().rules.decide(seen)
+    }
+
+    /// Takes in which topics ids name.
+    pub fn learn(&self, topics: &[(TopicId, Vec<u8>)]) {
+        let mut state = self.state();
+        topics.iter().for_each(|(id, name)| state.rules.learn(*id, name));
     }
 
     /// Forgets a connection that is over.

@@ -3,6 +3,7 @@
 //! * [`condition`]: [`Match`], which frames a rule is about.
 //! * [`action`]: [`Action`], what is done to them, and its [`Class`].
 //! * [`reader`]: the fields of a body that conditions ask for, found with the schema walker.
+//! * [`topics`]: which topic an id names, learnt from responses.
 //! * [`rules`]: [`Rules`], what the engine asks about each frame.
 //! * [`board`]: [`Board`], the rules of a running proxy, shared by its workers and its control.
 //! * [`mod@file`], and `Rule`'s `FromStr` and `Display`: the two notations.
@@ -20,6 +21,7 @@ pub mod forge;
 pub mod reader;
 pub mod rules;
 mod text;
+pub mod topics;
 mod words;
 
 pub use action::{Action, Alteration, Class, Cut, Duplicate, Forgery, Where};

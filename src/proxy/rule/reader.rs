@@ -16,6 +16,7 @@ use kafka_wire::schema::{
 
 use super::condition::{Match, Versions, is_uuid};
 use super::fit::Misfit;
+use super::topics::Topics;
 use crate::history::tap::Direction;
 
 /// Arrays around a field, at most, that a topic and its partitions are told apart by.
@@ -91,11 +92,11 @@ impl Reader {
         Ok(Some(Self { lookups, asks: paths.into_values().collect(), needed }))
     }
 
-    /// Whether a body of that version meets every condition.
+    /// Whether a body of that version meets every condition, where its topic ids name these.
     #[must_use]
-    pub fn matches(&self, when: &Match, version: i16, body: &[u8]) -> bool {
+    pub fn matches(&self, when: &Match, topics: &Topics, version: i16, body: &[u8]) -> bool {
         let Some(lookup) = self.lookups.at(version) else { return false };
-        let mut met = Met { when, bits: 0, topic: None };
+        let mut met = Met { when, topics, bits: 0, topic: None };
         lookup.read(body, |hit| {
             self.asks[hit.slot].iter().for_each(|ask| met.look(*ask, &hit));
             if met.bits & self.needed == self.needed {
@@ -110,6 +111,7 @@ impl Reader {
 /// What a body has met so far.
 struct Met<'m> {
     when: &'m Match,
+    topics: &'m Topics,
     bits: u32,
     /// Where the last topic that fits stands.
     topic: Option<[Option<u32>; INDEXES]>,
@@ -138,7 +140,10 @@ impl Met<'_> {
             Ask::Topic => {
                 let topic = when.topic.as_ref();
                 let fits = match value {
-                    Scalar::Uuid(id) => topic.is_some_and(|topic| is_uuid(&topic.0, id)),
+                    Scalar::Uuid(id) => topic.is_some_and(|topic| {
+                        let name = self.topics.name(id);
+                        is_uuid(&topic.0, id) || name.is_some_and(|name| topic.matches(name))
+                    }),
                     _ => text(&when.topic),
                 };
                 self.topic = fits.then(|| indexes(hit));

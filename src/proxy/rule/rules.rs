@@ -19,6 +19,7 @@ use rand_chacha::ChaCha8Rng;
 use super::board::Ticket;
 use super::fit::{self, Misfit};
 use super::reader::{FIELDS_MAX, Reader, half};
+use super::topics::{TopicId, Topics};
 use super::{Action, Alteration, Cut, Match, Rule, Where};
 use crate::history::tap::{Connection, Direction};
 use crate::world::Chance;
@@ -151,6 +152,7 @@ pub struct Rules {
     chance: Chance,
     next_id: u64,
     connections: BTreeMap<Connection, Streams>,
+    topics: Topics,
 }
 
 /// What a rule draws on a connection, and whether a lasting action of it is in force there.
@@ -233,7 +235,8 @@ impl Rules {
     /// None yet; chance is theirs to draw from.
     #[must_use]
     pub fn new(chance: Chance) -> Self {
-        Self { rules: Vec::new(), chance, next_id: 0, connections: BTreeMap::new() }
+        let (rules, connections) = (Vec::new(), BTreeMap::new());
+        Self { rules, chance, next_id: 0, connections, topics: Topics::default() }
     }
 
     /// Whether a rule can apply at all.
@@ -324,12 +327,12 @@ impl Rules {
             }
             let about = entry.rule.when.direction;
             if seen.direction == Direction::Request && about == Direction::Response {
-                if entry.needs_request() && entry.fits_request(seen) {
+                if entry.needs_request() && entry.fits_request(seen, &self.topics) {
                     remembered.push(entry.id);
                 }
                 continue;
             }
-            if about != seen.direction || !entry.fits(seen) {
+            if about != seen.direction || !entry.fits(seen, &self.topics) {
                 continue;
             }
             entry.matched += 1;
@@ -344,6 +347,11 @@ impl Rules {
             decision.remembered = Some(Remembered(remembered.into()));
         }
         decision
+    }
+
+    /// Takes in which topic an id names: later frames may say the id alone.
+    pub fn learn(&mut self, id: TopicId, name: &[u8]) {
+        self.topics.learn(id, name);
     }
 
     /// Forgets a connection that is over.
@@ -399,20 +407,20 @@ impl Entry {
     }
 
     /// Whether a request meets what the rule asks of requests.
-    fn fits_request(&self, seen: &Seen<'_>) -> bool {
+    fn fits_request(&self, seen: &Seen<'_>, topics: &Topics) -> bool {
         let when = &self.rule.when;
         let client = when.client_id.as_ref();
         client.is_none_or(|pattern| pattern.matches(seen.client_id.unwrap_or_default()))
-            && self.fits_body(seen, |readers| readers.request.as_ref())
+            && self.fits_body(seen, topics, |readers| readers.request.as_ref())
     }
 
-    fn fits(&self, seen: &Seen<'_>) -> bool {
+    fn fits(&self, seen: &Seen<'_>, topics: &Topics) -> bool {
         match seen.direction {
-            Direction::Request => self.fits_request(seen),
+            Direction::Request => self.fits_request(seen, topics),
             Direction::Response => {
                 let met = |remembered: &Remembered| remembered.0.contains(&self.id);
                 (!self.needs_request() || seen.request.is_some_and(met))
-                    && self.fits_body(seen, |readers| readers.response.as_ref())
+                    && self.fits_body(seen, topics, |readers| readers.response.as_ref())
             }
         }
     }
@@ -420,11 +428,12 @@ impl Entry {
     fn fits_body<'r>(
         &'r self,
         seen: &Seen<'_>,
+        topics: &Topics,
         side: impl Fn(&'r Readers) -> Option<&'r Reader>,
     ) -> bool {
         let Some(reader) = self.readers.get(&seen.api_key).and_then(side) else { return true };
         let when: &Match = &self.rule.when;
-        seen.body.is_some_and(|body| reader.matches(when, seen.api_version, body))
+        seen.body.is_some_and(|body| reader.matches(when, topics, seen.api_version, body))
     }
 
     /// A number for this frame, or none where it is not meant after all.
