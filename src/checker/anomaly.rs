@@ -33,6 +33,9 @@ pub enum Premise {
     /// We sent everything there is, every value is unique within its key, and somebody read to
     /// the end.
     ClosedWorld,
+    /// Judged by operations the same as [`ClosedWorld`](Self::ClosedWorld) asks for; of the traffic
+    /// of strangers where the log itself proves it, as exchanges show it.
+    ClosedWorldOrLog,
     /// None: it holds for any traffic, also that of strangers.
     OpenWorld,
 }
@@ -187,7 +190,7 @@ impl Anomaly {
         })
     }
 
-    /// Whether its premise holds in that world.
+    /// Whether operations of that world show it.
     #[must_use]
     pub fn is_judged_in(&self, world: World) -> bool {
         world == World::Closed || self.premise == Premise::OpenWorld
@@ -292,7 +295,7 @@ const PROCESS: Option<TimeOrder> = Some(TimeOrder::Process);
 const REALTIME: Option<TimeOrder> = Some(TimeOrder::Realtime);
 
 use Bad::{Always, AssignOnly, ByModel, Never, UnlessReadUncommitted, WithoutWwDeps};
-use Premise::{ClosedWorld, OpenWorld};
+use Premise::{ClosedWorld, ClosedWorldOrLog, OpenWorld};
 use Source::{Both, ListAppend, Queue};
 
 /// Everything that is looked for, causes before consequences.
@@ -314,7 +317,7 @@ pub const ANOMALIES: &[Anomaly] = &[
           "L6-stable-offset-wrong", "L7-aborted-data-exposed", "duplicate", "duplicate-nonzero",
           "G1a", "unseen"],
         "A write of a fenced producer was accepted."),
-    row("zombie-write", Queue, Always, ClosedWorld, 0,
+    row("zombie-write", Queue, Always, ClosedWorldOrLog, 0,
         &["L4-epoch-decreases", "L3-sequence-broken", "L5-transaction-unclosed",
           "L6-stable-offset-wrong", "L7-aborted-data-exposed", "G1a", "unseen"],
         "A value whose sender was told that it is fenced was read all the same."),
@@ -392,20 +395,20 @@ pub const ANOMALIES: &[Anomaly] = &[
         &["torn-transaction", "lost-write", "unseen", "duplicate", "int-poll-skip", "poll-skip",
           "int-nonmonotonic-poll", "nonmonotonic-poll", "int-nonmonotonic-send", "nonmonotonic-send"],
         "Two or more values stand at one offset of a log."),
-    row("torn-transaction", Queue, Always, ClosedWorld, 0,
+    row("torn-transaction", Queue, Always, ClosedWorldOrLog, 0,
         &["lost-write", "unseen", "int-poll-skip", "poll-skip"],
         "Part of a committed or undecided transaction was read, part was not, and readers went \
          past both offsets."),
-    row("lost-write", Queue, Always, ClosedWorld, 0, &["unseen", "int-poll-skip", "poll-skip"],
+    row("lost-write", Queue, Always, ClosedWorldOrLog, 0, &["unseen", "int-poll-skip", "poll-skip"],
         "A write that must have happened was never read, though readers went past its offset."),
-    row("duplicate", Queue, Always, ClosedWorld, 32,
+    row("duplicate", Queue, Always, ClosedWorldOrLog, 32,
         &["duplicate-nonzero", "int-poll-skip", "int-nonmonotonic-poll", "poll-skip",
           "nonmonotonic-poll", "int-nonmonotonic-send", "nonmonotonic-send"],
         "One value stands at two or more offsets of a log."),
     row("duplicate-nonzero", Queue, Always, ClosedWorld, 32, &[],
         "A duplicate with at least two offsets other than 0, which a bogus offset 0 in an \
          acknowledgement cannot explain."),
-    row("G1a", Both, UnlessReadUncommitted, ClosedWorld, 0, &["int-poll-skip", "poll-skip"],
+    row("G1a", Both, UnlessReadUncommitted, ClosedWorldOrLog, 0, &["int-poll-skip", "poll-skip"],
         "An operation read a value whose writer definitely failed."),
     row("precommitted-read", Queue, UnlessReadUncommitted, ClosedWorld, 0, &[],
         "An operation polled a value that it had itself sent."),

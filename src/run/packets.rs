@@ -9,8 +9,9 @@ use flate2::read::GzDecoder;
 use rustc_hash::FxHashMap;
 
 use crate::capture::{AssemblerOptions, CaptureSummary, read_captures};
+use crate::checker::anomaly::find_anomaly;
 use crate::checker::wire::{WireCheck, WireFound};
-use crate::checker::{Expectation, FileDamage, Verdict};
+use crate::checker::{Expectation, FileDamage, Verdict, World};
 use crate::history::facts::{Fact, FactOptions, FactSink, FactTaker, Seen};
 use crate::history::rebuild::Rebuild;
 use crate::history::wire::{ConnectionFacts, ConnectionSummary, StreamTrouble};
@@ -190,8 +191,13 @@ impl Packets {
     /// Adds to a verdict what was found.
     pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
         let Self { mut found, left_out, tls_connections, summary, paths, .. } = self;
+        if expected.world == World::Open {
+            // There is no other history that would show them.
+            found.anomalies.append(&mut found.operations);
+            verdict.observations.extend(found.unseen.take());
+        }
         for (name, found) in &mut found.anomalies {
-            found.bad = !expected.ignore.contains(name);
+            found.bad = find_anomaly(name).is_none_or(|row| row.is_bad(expected, false));
         }
         for (path, file) in paths.iter().zip(&summary.files) {
             for damage in &file.damages {

@@ -10,12 +10,13 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::invariant::Invariant::{P1, P2};
-use super::log::{Ack, Batch, Body, Kind, Log, Put};
+use super::log::{Ack, Batch, Body, Kind, Log, Put, Refused};
 use super::mark::Mark;
+use super::operations::{self, Named, Parts, is_fenced};
 use super::stage::Stage;
 use super::transactions::Transactions;
 use crate::history::facts::topics::{Cluster, LogId};
@@ -65,6 +66,14 @@ impl Acks {
             _ => None,
         };
         let by_name = matches!(produced.topic, Topic::Name(_));
+        if let Some((error, _, log_start)) = produced.answer {
+            let known = stage.logs.of(log);
+            known.log_start = known.log_start.max(log_start);
+            if is_fenced(error) {
+                let refused = Refused { body, by_name, mark: Mark::of(&fact.seen) };
+                stage.logs.refuse(log, refused);
+            }
+        }
         let resent = self.resent(stage, &fact.seen, (log, by_name), body, acked);
         let Some(base) = acked.filter(|_| acks == ACKS_ALL) else { return resent.first };
         if resent.contradicted {
@@ -175,29 +184,56 @@ fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
 }
 
 /// Holds every acknowledgement against the log as it was read.
-pub(super) fn finish(stage: &mut Stage, transactions: &Transactions) {
-    let Stage { ledger, topics, logs, .. } = stage;
+pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut Parts) {
+    let Stage { ledger, topics, logs, unseen, .. } = stage;
     let mut broken = Vec::new();
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
+        let cluster = topics.cluster_of(id);
+        let mut there: Option<FxHashSet<_>> = None;
         for ack in &log.acks {
             let judged = match log.batch_around(ack.base) {
                 Some(batch) if uncertain && (ack.by_name || batch.by_name) => Judged::Unknown,
                 Some(batch) => beside(ack, batch),
                 None if uncertain && ack.by_name => Judged::Unknown,
                 // A broker may leave aborted records out for consumers of committed ones.
-                None if !is_to_be_read(ack, topics.cluster_of(id), transactions) => Judged::Unknown,
+                None if !is_to_be_read(ack, cluster, transactions) => Judged::Unknown,
                 None => absent(ack, log, |connection| ledger.broker(connection)),
             };
             match judged {
-                Judged::Held => ledger.held(P1),
+                Judged::Held => {
+                    ledger.held(P1);
+                    // Of transactions it takes the marker.
+                    if ack.body.kind == Kind::Plain {
+                        ledger.operation_held(Named::LostWrite);
+                    }
+                    continue;
+                }
                 Judged::Unknown => ledger.unknown(P1),
-                Judged::Broken(mark, why) => broken.push((id, *ack, mark, why)),
+                Judged::Broken(mark, why) => {
+                    broken.push((id, *ack, mark, why, false));
+                    continue;
+                }
+                Judged::Skipped(mark, why) => {
+                    // It may stand elsewhere, and the offset be wrong.
+                    let bodies = || log.batches.iter().map(|batch| batch.body.identity()).collect();
+                    let there = there.get_or_insert_with(bodies);
+                    let is_lost = !there.contains(&ack.body.identity());
+                    broken.push((id, *ack, mark, why, is_lost));
+                    continue;
+                }
             }
+            ledger.operation_unknown(Named::LostWrite);
+            unseen.acknowledged += u64::from(log.stretch(ack.base).is_none());
         }
     }
     ledger.unknown_times(P1, logs.forgotten[1]);
-    for (id, ack, mark, why) in broken {
+    for (id, ack, mark, why, is_lost) in broken {
+        if is_lost {
+            let cluster = stage.topics.cluster_of(id);
+            operations::lost(stage, id, &ack, mark, &why);
+            parts.absent((id, cluster), &ack, mark, transactions);
+        }
         let mut fields = stage.place(id, ack.base);
         fields.extend([
             ("producer_id", json!(ack.body.producer_id)),
@@ -228,6 +264,8 @@ enum Judged {
     Held,
     Unknown,
     Broken(Mark, String),
+    /// Readers went past its offset, and it is not there.
+    Skipped(Mark, String),
 }
 
 /// An acknowledgement beside the batch that was read at its offset.
@@ -264,7 +302,7 @@ fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketA
                 let why = format!(
                     "The log was read from {from} to {to} without a hole, and nothing is there."
                 );
-                Judged::Broken(next.mark, why)
+                Judged::Skipped(next.mark, why)
             }
             _ => Judged::Unknown,
         };

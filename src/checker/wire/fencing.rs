@@ -86,6 +86,16 @@ impl Fencing {
         }
     }
 
+    /// Answers that gave out a higher epoch of a producer id.
+    pub(super) fn fences(
+        &self,
+        of: (Cluster, i64),
+        epoch: i16,
+    ) -> impl Iterator<Item = (i16, Mark)> + '_ {
+        let given = self.given.get(&of).map_or(&[][..], Vec::as_slice);
+        given.iter().filter(move |given| given.epoch > epoch).map(|given| (given.epoch, given.mark))
+    }
+
     fn accepted(&self, stage: &mut Stage, fact: &Fact, cluster: Cluster, asked: &EpochAsked) {
         let of = (cluster, asked.producer_id);
         self.succeeded(stage, fact, of, asked.producer_epoch, None);
@@ -118,7 +128,10 @@ impl Fencing {
         epoch: i16,
         sent_before: Option<Mark>,
     ) {
-        let Some(given) = self.given.get(&of) else { return stage.ledger.unknown(P3) };
+        let Some(given) = self.given.get(&of) else {
+            stage.unseen.producer(of);
+            return stage.ledger.unknown(P3);
+        };
         let mark = Mark::of(&fact.seen);
         let higher = || given.iter().filter(|given| given.epoch > epoch);
         let Some(fence) = higher().find(|given| given.mark.is_before(&mark)) else {

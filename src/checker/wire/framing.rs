@@ -34,6 +34,8 @@ struct Conversation {
     /// Bytes are missing, or were passed over.
     hurt: bool,
     exchanges: u64,
+    /// Exchanges that ended as they should.
+    kept: u64,
     answered: FxHashSet<i32>,
     /// A response without a request, the exchanges before it, and whether its id was answered.
     strays: Vec<(Mark, u64, bool)>,
@@ -68,7 +70,9 @@ impl Framing {
         let conversation = self.conversations.entry(fact.seen.connection).or_default();
         conversation.exchanges += 1;
         match fact.ending {
+            Ending::NoneDue => conversation.kept += 1,
             Ending::Answered => {
+                conversation.kept += 1;
                 if conversation.answered.len() >= ANSWERED_MAX {
                     conversation.answered.clear();
                 }
@@ -77,7 +81,7 @@ impl Framing {
             Ending::Unanswered(Unanswered::Overtaken) => {
                 conversation.overtaken.push(Mark::of(&fact.seen));
             }
-            _ => {}
+            Ending::Unanswered(_) => {}
         }
         let hurt = conversation.hurt;
         if fact.ending == Ending::Answered {
@@ -151,8 +155,11 @@ impl Framing {
             );
             stage.ledger.broken(W1, correlation(mark), &[*mark], explanation);
         }
-        for _ in 0..conversation.exchanges - conversation.overtaken.len() as u64 {
-            if hurt { stage.ledger.unknown(W1) } else { stage.ledger.held(W1) }
+        let Conversation { exchanges, kept, overtaken, .. } = &conversation;
+        let unanswered = exchanges - kept - overtaken.len() as u64;
+        stage.ledger.unknown_times(W1, unanswered + if hurt { *kept } else { 0 });
+        if !hurt {
+            (0..*kept).for_each(|_| stage.ledger.held(W1));
         }
     }
 }

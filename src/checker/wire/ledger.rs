@@ -9,6 +9,7 @@ use serde_json::Value as Json;
 use super::super::verdict::{Case, Checks, ExchangeName, Found};
 use super::invariant::Invariant;
 use super::mark::Mark;
+use super::operations::Named;
 use crate::history::Connection;
 use crate::history::facts::Seen;
 
@@ -32,6 +33,8 @@ pub(super) struct Ledger {
     tallies: [Tally; Invariant::COUNT],
     /// What has a name of its own beside the invariant that it breaks.
     regressions: Tally,
+    /// What operations would show, by its name there.
+    operations: [Tally; Named::ALL.len()],
     connections: FxHashMap<u64, (SocketAddr, SocketAddr)>,
     cases_max: usize,
 }
@@ -44,6 +47,7 @@ impl Ledger {
         Self {
             tallies,
             regressions: Tally::default(),
+            operations: std::array::from_fn(|_| Tally::default()),
             connections: FxHashMap::default(),
             cases_max,
         }
@@ -111,6 +115,33 @@ impl Ledger {
         }
     }
 
+    /// One operation, or one record of one, is as it should be.
+    pub(super) fn operation_held(&mut self, named: Named) {
+        self.operations[named as usize].checked += 1;
+    }
+
+    /// Of one it cannot be said.
+    pub(super) fn operation_unknown(&mut self, named: Named) {
+        self.operations[named as usize].could_not += 1;
+    }
+
+    /// What operations would show under that name.
+    pub(super) fn operation(
+        &mut self,
+        named: Named,
+        fields: Vec<(&'static str, Json)>,
+        marks: &[Mark],
+        explanation: String,
+    ) {
+        let tally = &mut self.operations[named as usize];
+        tally.checked += 1;
+        tally.broken += 1;
+        if tally.cases.len() < self.cases_max {
+            let case = self.case(fields, marks, explanation);
+            self.operations[named as usize].cases.push(case);
+        }
+    }
+
     fn case(&self, fields: Vec<(&'static str, Json)>, marks: &[Mark], explanation: String) -> Case {
         let mut case = Case { fields, explanation, ..Case::default() };
         for mark in marks {
@@ -146,23 +177,43 @@ impl Ledger {
         self.tallies.iter().any(|tally| tally.checked > 0)
     }
 
-    /// Everything found, and the counts of every check.
-    pub(super) fn finish(self) -> (BTreeMap<String, Found>, BTreeMap<&'static str, Checks>) {
-        let mut anomalies = BTreeMap::new();
-        let mut checks = BTreeMap::new();
+    /// Everything found, what operations would show, and the counts of every check.
+    pub(super) fn finish(self) -> Books {
+        let mut books = Books::default();
         for (invariant, tally) in Invariant::ALL.into_iter().zip(self.tallies) {
-            let Tally { checked, could_not, broken, cases } = tally;
-            checks.insert(invariant.name(), Checks { checked, could_not });
-            if broken > 0 {
-                let found = Found { count: broken, bad: true, cases };
-                anomalies.insert(invariant.name().to_owned(), found);
-            }
+            tally.enter(invariant.name(), &mut books.found, &mut books.checks);
+        }
+        for (named, tally) in Named::ALL.into_iter().zip(self.operations) {
+            tally.enter(named.name(), &mut books.operations, &mut books.checks);
         }
         let Tally { broken, cases, .. } = self.regressions;
         if broken > 0 {
             let found = Found { count: broken, bad: true, cases };
-            anomalies.insert("consumer-offset-regression".to_owned(), found);
+            books.found.insert("consumer-offset-regression".to_owned(), found);
         }
-        (anomalies, checks)
+        books
+    }
+}
+
+/// What a ledger amounts to.
+#[derive(Debug, Default)]
+pub(super) struct Books {
+    pub(super) found: BTreeMap<String, Found>,
+    pub(super) operations: BTreeMap<String, Found>,
+    pub(super) checks: BTreeMap<&'static str, Checks>,
+}
+
+impl Tally {
+    fn enter(
+        self,
+        name: &'static str,
+        found: &mut BTreeMap<String, Found>,
+        checks: &mut BTreeMap<&'static str, Checks>,
+    ) {
+        let Self { checked, could_not, broken, cases } = self;
+        checks.insert(name, Checks { checked, could_not });
+        if broken > 0 {
+            found.insert(name.to_owned(), Found { count: broken, bad: true, cases });
+        }
     }
 }

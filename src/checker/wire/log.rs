@@ -20,6 +20,8 @@ pub(super) const ACKS_MAX: usize = 500_000;
 pub(super) const DOUBTFUL_MAX: usize = 256;
 /// Batches kept from consumers that are remembered, in all logs.
 const HIDDEN_MAX: usize = 200_000;
+/// Batches of fenced producers that are remembered, in all logs.
+const REFUSED_MAX: usize = 50_000;
 
 /// What a batch is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,11 @@ impl Body {
         self.is_same_write(other) && self.content == other.content
     }
 
+    /// What tells batches apart: equal of two that are the same.
+    pub(super) fn identity(&self) -> (i64, i16, i32, i32, u64) {
+        (self.producer_id, self.producer_epoch, self.sequence, self.count, self.content)
+    }
+
     /// Whether both are one place in a producer's sequence.
     pub(super) fn is_same_write(&self, other: &Self) -> bool {
         (self.producer_id, self.producer_epoch, self.sequence, self.count)
@@ -120,6 +127,14 @@ pub(super) struct Ack {
     pub(super) mark: Mark,
 }
 
+/// A batch whose producer was told that it is fenced.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Refused {
+    pub(super) body: Body,
+    pub(super) by_name: bool,
+    pub(super) mark: Mark,
+}
+
 /// What became of something put among others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Put {
@@ -148,6 +163,8 @@ pub(super) struct Log {
     pub(super) doubtful: Vec<(i64, Mark)>,
     /// Batches that were kept from a consumer of committed records, by offset.
     pub(super) hidden: BTreeMap<i64, Mark>,
+    /// Batches of fenced producers.
+    pub(super) refused: Vec<Refused>,
 }
 
 impl Log {
@@ -261,6 +278,7 @@ pub(super) struct Logs {
     batches: usize,
     acks: usize,
     hidden: usize,
+    refused: usize,
     /// Batches and acknowledgements that had to go.
     pub(super) forgotten: [u64; 2],
 }
@@ -298,6 +316,14 @@ impl Logs {
         if self.hidden < HIDDEN_MAX {
             self.hidden += 1;
             self.of(id).hidden.entry(base).or_insert(mark);
+        }
+    }
+
+    /// A fenced producer's batch was refused.
+    pub(super) fn refuse(&mut self, id: LogId, refused: Refused) {
+        if self.refused < REFUSED_MAX {
+            self.refused += 1;
+            self.of(id).refused.push(refused);
         }
     }
 

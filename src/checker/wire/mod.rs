@@ -8,7 +8,8 @@
 //! * [`Invariant`]: what is looked for; `docs/WIRE.md` says each in full.
 //! * `framing` (W1–W4), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
-//! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end.
+//! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`
+//!   says what that proves of operations, by the names of histories.
 //! * `log` and `transactions` hold what is known; `ledger` what was found.
 //!
 //! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
@@ -25,6 +26,7 @@ mod ledger;
 mod log;
 mod mark;
 mod offsets;
+mod operations;
 mod outcome;
 mod reading;
 mod stable;
@@ -43,7 +45,9 @@ use self::acks::Acks;
 use self::fencing::Fencing;
 use self::framing::Framing;
 use self::groups::Groups;
+use self::ledger::Books;
 use self::offsets::CommittedOffsets;
+use self::operations::Parts;
 use self::stable::Stable;
 use self::stage::Stage;
 use self::transactions::Transactions;
@@ -57,6 +61,10 @@ use crate::history::wire::{ConnectionFacts, ConnectionSummary, Protocol, StreamT
 pub struct WireFound {
     /// What was found, by name.
     pub anomalies: BTreeMap<String, Found>,
+    /// What the logs prove of operations, for whoever has no history of them.
+    pub operations: BTreeMap<String, Found>,
+    /// What was not seen, in words.
+    pub unseen: Option<String>,
     /// Counts.
     pub stats: WireStats,
     /// Whether anything could be checked.
@@ -107,19 +115,25 @@ impl WireCheck {
     pub fn finish(mut self) -> WireFound {
         self.transactions.sort();
         self.stage.settle();
-        acks::finish(&mut self.stage, &self.transactions);
+        let mut parts = Parts::default();
+        acks::finish(&mut self.stage, &self.transactions, &mut parts);
         for log in (0..self.stage.topics.log_count()).map(LogId) {
             let fates = walk::walk(&mut self.stage, log);
             let cluster = self.stage.topics.cluster_of(log);
             let (transactions, stable) = (&self.transactions, &self.stable);
             outcome::judge(&mut self.stage, log, cluster, &fates, transactions, stable);
+            let told = (transactions, &self.fencing);
+            operations::judge(&mut self.stage, (log, cluster), &fates, told, &mut parts);
         }
+        parts.finish(&mut self.stage);
         self.stage.settle();
         self.groups.finish(&mut self.stage);
         self.offsets.finish(&mut self.stage, &self.transactions);
         let judged = self.stage.ledger.is_anything_checked();
-        let (anomalies, checks) = self.stage.ledger.finish();
-        WireFound { anomalies, stats: WireStats { checks, ..self.stats }, judged }
+        let unseen = self.stage.unseen.words();
+        let Books { found, operations, checks } = self.stage.ledger.finish();
+        let stats = WireStats { checks, ..self.stats };
+        WireFound { anomalies: found, operations, unseen, stats, judged }
     }
 
     fn produced(&mut self, fact: &Fact, acks: i16, partitions: &[Produced]) {
@@ -190,8 +204,15 @@ impl FactTaker for WireCheck {
         let bytes: u64 = summary.directions.iter().map(|direction| direction.bytes).sum();
         self.stats.gaps += summary.directions.iter().map(|direction| direction.gaps).sum::<u64>();
         self.stats.undecoded_bytes += bytes.saturating_sub(explained_bytes);
-        if summary.protocol == Protocol::Tls {
-            self.tls_connections += 1;
+        let unseen = &mut self.stage.unseen;
+        match summary.protocol {
+            Protocol::Tls => self.tls_connections += 1,
+            Protocol::Kafka => {
+                unseen.begun_before += u64::from(!summary.syn);
+                unseen.responses_alone += summary.responses_without_request;
+                unseen.requests_alone += summary.unanswered;
+            }
+            _ => {}
         }
         self.framing.closed(&mut self.stage, summary);
     }

@@ -41,7 +41,7 @@ pub(super) fn judge(
         let (batch, marker) = (log.batches[fate.batch], log.batches[fate.marker]);
         let hidden = log.hidden.get(&batch.base).copied();
         shown(stage, id, &batch, &marker, hidden);
-        let ack = certain_ack(stage, id, &batch);
+        let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
         let found = ack.and_then(|ack| {
             transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
@@ -68,7 +68,7 @@ pub(super) fn judge(
             continue;
         }
         let batch = stage.logs.of(id).batches[fate.batch];
-        let ack = certain_ack(stage, id, &batch);
+        let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
         let timeout_ms = transactions.timeout_ms(of).map(|(_, most)| most);
         late(stage, id, &batch, ack, timeout_ms, &runs);
@@ -98,13 +98,6 @@ fn left_out(stage: &mut Stage, id: LogId, decided: &FxHashMap<usize, usize>) {
         let of = (id, batch.by_name);
         stage.broken(L9, of, fields, &[batch.mark, mark], explanation);
     }
-}
-
-/// What the producer was told of the batch at that place, if it is that batch.
-fn certain_ack(stage: &mut Stage, id: LogId, batch: &Batch) -> Option<Ack> {
-    let certain = stage.topics.is_certain_by_name(id);
-    let ack = *stage.logs.of(id).ack_at(batch.base)?;
-    (ack.body.is_same(&batch.body) && (certain || !ack.by_name && !batch.by_name)).then_some(ack)
 }
 
 fn producer_fields(
@@ -269,7 +262,7 @@ fn open(
     let shows_markers = log.batches.iter().any(|batch| batch.body.kind.is_marker());
     let log_end = log.end;
     for (at, batch) in open {
-        let ack = certain_ack(stage, id, &batch);
+        let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
         late(stage, id, &batch, ack, transactions.timeout_ms(of).map(|(_, most)| most), runs);
         let end = ack.and_then(|ack| transactions.end_of(of, batch.body.producer_epoch, &ack.mark));

@@ -1,13 +1,51 @@
 //! What every check of exchanges shares while facts come by.
 
+use rustc_hash::FxHashSet;
 use serde_json::{Value as Json, json};
 
 use super::invariant::Invariant;
 use super::ledger::Ledger;
-use super::log::Logs;
+use super::log::{Ack, Batch, Logs};
 use super::mark::Mark;
 use crate::history::facts::Seen;
 use crate::history::facts::topics::{Cluster, LogId, Topics};
+
+/// What was not seen, though something that was seen speaks of it.
+#[derive(Debug, Default)]
+pub(super) struct Unseen {
+    /// Connections that were there before the capture.
+    pub(super) begun_before: u64,
+    /// Responses of which the request is not here.
+    pub(super) responses_alone: u64,
+    /// Requests of which the response is not here.
+    pub(super) requests_alone: u64,
+    /// Batches that were acknowledged, with offsets that nobody was seen to read past.
+    pub(super) acknowledged: u64,
+    producers: FxHashSet<(Cluster, i64)>,
+}
+
+impl Unseen {
+    /// A producer of which it was not seen who got its id.
+    pub(super) fn producer(&mut self, of: (Cluster, i64)) {
+        if self.producers.len() < PRODUCERS_MAX {
+            self.producers.insert(of);
+        }
+    }
+
+    /// In words, what there is of it.
+    pub(super) fn words(&self) -> Option<String> {
+        let said = [
+            (self.begun_before, "how connections began"),
+            (self.responses_alone, "the requests of responses"),
+            (self.requests_alone, "the responses to requests"),
+            (self.producers.len() as u64, "how producers got their ids"),
+            (self.acknowledged, "acknowledged batches read back"),
+        ];
+        let some = said.into_iter().filter(|(count, _)| *count > 0);
+        let some: Vec<String> = some.map(|(count, what)| format!("{what} ({count})")).collect();
+        (!some.is_empty()).then(|| format!("not seen: {}", some.join(", ")))
+    }
+}
 
 /// The ledger, the topics and the logs.
 #[derive(Debug)]
@@ -15,6 +53,7 @@ pub(super) struct Stage {
     pub(super) ledger: Ledger,
     pub(super) topics: Topics,
     pub(super) logs: Logs,
+    pub(super) unseen: Unseen,
     /// Breaks that are none if the topic's name turns out to have meant two topics.
     suspicions: Vec<Suspicion>,
 }
@@ -30,6 +69,8 @@ struct Suspicion {
 
 /// Suspicions that are kept; of more, none is named.
 const SUSPICIONS_MAX: usize = 20_000;
+/// Producers of which it is counted that they were given their id unseen.
+const PRODUCERS_MAX: usize = 100_000;
 
 impl Stage {
     pub(super) fn new(cases_max: usize) -> Self {
@@ -37,6 +78,7 @@ impl Stage {
             ledger: Ledger::new(cases_max),
             topics: Topics::default(),
             logs: Logs::default(),
+            unseen: Unseen::default(),
             suspicions: Vec::new(),
         }
     }
@@ -76,6 +118,14 @@ impl Stage {
     /// The cluster an exchange was with.
     pub(super) fn cluster(&self, seen: &Seen) -> Cluster {
         self.topics.cluster(self.ledger.broker(seen.connection.0))
+    }
+
+    /// What the producer was told of the batch at its place, if it is that batch.
+    pub(super) fn certain_ack(&mut self, id: LogId, batch: &Batch) -> Option<Ack> {
+        let certain = self.topics.is_certain_by_name(id);
+        let ack = *self.logs.of(id).ack_at(batch.base)?;
+        let is_it = ack.body.is_same(&batch.body);
+        (is_it && (certain || !ack.by_name && !batch.by_name)).then_some(ack)
     }
 
     /// Topic, partition and offset, as fields of a case.

@@ -211,7 +211,12 @@ impl Walk<'_> {
         counts: &mut Vec<(Invariant, bool)>,
     ) {
         let Body { producer_id: id, producer_epoch: epoch, sequence, .. } = batch.body;
-        let copy = state.recent.iter().find(|(_, body)| body.is_same(&batch.body)).copied();
+        // A producer that was forgotten with what it had written may count from 0 again.
+        let known = state.recent.iter().filter(|(base, _)| *base >= self.log.log_start);
+        let copy = known.copied().find(|(_, body)| body.is_same(&batch.body));
+        if state.recent.last().is_some_and(|(base, _)| *base < self.log.log_start) {
+            state.next_sequence = None;
+        }
         let is_new_epoch = epoch > state.epoch;
         if batch.timestamp_ms.abs_diff(state.timestamp_ms) > FORGOTTEN_MS {
             state.next_sequence = None;

@@ -1,0 +1,407 @@
+//! What logs and exchanges prove of operations, by the names that histories use: `duplicate`,
+//! `G1a`, `lost-write`, `torn-transaction` and `zombie-write`.
+//!
+//! An operation history of strangers says little: others may have written, consumers may begin
+//! anywhere, and what was not captured was not seen. The logs do not depend on that. So where all
+//! that is known is a capture, each of these names rests on a stretch of a log that was read.
+//!
+//! * `duplicate`: one batch of an idempotent producer at two offsets: the same producer id, epoch,
+//!   sequence and records. Equal records alone are none.
+//! * `G1a`: a consumer of committed records was handed those of a transaction whose marker aborts
+//!   it, or of one that EndTxn said is aborted. What its aborted list names it was not handed.
+//! * `lost-write`: acknowledged with acks=all, and not in the stretch that was read around its
+//!   offset, nor anywhere else; or acknowledged as committed and aborted by its marker.
+//! * `torn-transaction`: acknowledged as committed; in one partition so, in another lost.
+//! * `zombie-write`: refused because its producer was fenced, in the log all the same, and behind
+//!   what was written after the fence.
+//!
+//! Needs to have seen: what `acks`, `walk` and `outcome` need.
+//!
+//! Not checked: records without a producer id, of which two may be equal (`duplicate`); keyed
+//! records (`lost-write`), which compaction takes; what begins below the start of the log.
+
+use kafka_wire::ErrorCode;
+use rustc_hash::{FxHashMap, FxHashSet};
+use serde_json::json;
+
+use super::fencing::Fencing;
+use super::log::{Ack, Batch, Body, Kind, Log, Refused};
+use super::mark::Mark;
+use super::stage::Stage;
+use super::transactions::{End, Transactions};
+use super::walk::Fate;
+use crate::history::facts::topics::{Cluster, LogId};
+
+/// Transactions of which parts are remembered.
+const TRANSACTIONS_MAX: usize = 200_000;
+/// Sequences repeat after so many records.
+const SEQUENCES: i64 = 1 << 31;
+
+macro_rules! named {
+    ($($id:ident $name:literal)*) => {
+        /// A name of operation histories.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub(super) enum Named {
+            $($id,)*
+        }
+
+        impl Named {
+            pub(super) const ALL: [Self; [$($name),*].len()] = [$(Self::$id),*];
+
+            pub(super) fn name(self) -> &'static str {
+                match self {
+                    $(Self::$id => $name,)*
+                }
+            }
+        }
+    };
+}
+
+named! {
+    Duplicate "duplicate"
+    AbortedRead "G1a"
+    LostWrite "lost-write"
+    TornTransaction "torn-transaction"
+    ZombieWrite "zombie-write"
+}
+
+/// Whether an answer to Produce says that its producer was fenced.
+pub(super) fn is_fenced(error: i16) -> bool {
+    matches!(ErrorCode(error), ErrorCode::INVALID_PRODUCER_EPOCH | ErrorCode::PRODUCER_FENCED)
+}
+
+/// A transaction: its producer, and when the EndTxn that decides it was sent.
+type TransactionId = (Cluster, i64, i16, u64);
+
+/// A part of a transaction: where it stands, and the exchanges that show what became of it.
+#[derive(Debug, Clone, Copy)]
+struct Part {
+    log: LogId,
+    offset: i64,
+    marks: [Mark; 2],
+}
+
+/// The parts of transactions that were acknowledged as committed.
+#[derive(Debug, Default)]
+pub(super) struct Parts {
+    there: FxHashMap<TransactionId, Part>,
+    missing: Vec<(TransactionId, Part)>,
+}
+
+impl Parts {
+    fn id((cluster, producer_id): (Cluster, i64), epoch: i16, end: &End) -> TransactionId {
+        (cluster, producer_id, epoch, end.mark.request().time_ns)
+    }
+
+    fn committed(&mut self, id: TransactionId, part: Part) {
+        if self.there.len() < TRANSACTIONS_MAX {
+            self.there.entry(id).or_insert(part);
+        }
+    }
+
+    fn lost(&mut self, id: TransactionId, part: Part) {
+        if self.missing.len() < TRANSACTIONS_MAX {
+            self.missing.push((id, part));
+        }
+    }
+
+    /// An acknowledged batch of a transaction is not in its log.
+    pub(super) fn absent(
+        &mut self,
+        (log, cluster): (LogId, Cluster),
+        ack: &Ack,
+        seen: Mark,
+        transactions: &Transactions,
+    ) {
+        let Body { kind, producer_id, producer_epoch, .. } = ack.body;
+        let of = (cluster, producer_id);
+        if kind != Kind::Transactional {
+            return;
+        }
+        if let Some((end, _)) = transactions.end_of(of, producer_epoch, &ack.mark) {
+            let part = Part { log, offset: ack.base, marks: [ack.mark, seen] };
+            self.lost(Self::id(of, producer_epoch, end), part);
+        }
+    }
+
+    /// Holds the parts of each transaction against each other.
+    pub(super) fn finish(self, stage: &mut Stage) {
+        let torn: FxHashSet<TransactionId> = self.missing.iter().map(|(id, _)| *id).collect();
+        let whole = self.there.len() - torn.iter().filter(|id| self.there.contains_key(id)).count();
+        (0..whole).for_each(|_| stage.ledger.operation_held(Named::TornTransaction));
+        let mut told = FxHashSet::default();
+        for (id, missing) in &self.missing {
+            let Some(there) = self.there.get(id) else {
+                stage.ledger.operation_unknown(Named::TornTransaction);
+                continue;
+            };
+            if !told.insert(*id) {
+                continue;
+            }
+            let (_, producer_id, epoch, _) = *id;
+            let explanation = format!(
+                "EndTxn answered that a transaction of producer {producer_id} epoch {epoch} is \
+                 committed. Its batch at offset {} of {} is; the one acknowledged at offset {} of \
+                 {} is not there for consumers of committed records, though the log was read past \
+                 it.",
+                there.offset,
+                stage.words(there.log),
+                missing.offset,
+                stage.words(missing.log),
+            );
+            let mut fields = stage.place(missing.log, missing.offset);
+            fields.extend([("producer_id", json!(producer_id)), ("producer_epoch", json!(epoch))]);
+            let marks = [missing.marks, there.marks].concat();
+            stage.ledger.operation(Named::TornTransaction, fields, &marks, explanation);
+        }
+    }
+}
+
+/// Judges a log of which it is known what became of its transactional batches.
+pub(super) fn judge(
+    stage: &mut Stage,
+    (id, cluster): (LogId, Cluster),
+    fates: &[Fate],
+    (transactions, fencing): (&Transactions, &Fencing),
+    parts: &mut Parts,
+) {
+    duplicates(stage, id);
+    for fate in fates {
+        let log = stage.logs.of(id);
+        let (batch, marker) = (log.batches[fate.batch], log.batches[fate.marker]);
+        let ack = stage.certain_ack(id, &batch);
+        let of = (cluster, batch.body.producer_id);
+        let epoch = batch.body.producer_epoch;
+        let end = ack
+            .and_then(|ack| transactions.end_of(of, epoch, &ack.mark).map(|(end, _)| (ack, end)));
+        aborted_read(stage, id, (&batch, &marker), end.map(|(_, end)| end));
+        let Some((ack, end)) = end.filter(|(_, end)| end.committed) else { continue };
+        let (transaction, offset) = (Parts::id(of, epoch, end), batch.base);
+        if marker.body.kind == Kind::Commit {
+            let part = Part { log: id, offset, marks: [ack.mark, marker.mark] };
+            parts.committed(transaction, part);
+            stage.ledger.operation_held(Named::LostWrite);
+        } else {
+            parts.lost(transaction, Part { log: id, offset, marks: [end.mark, marker.mark] });
+            lost_to_marker(stage, id, (&batch, &marker), (&ack, end));
+        }
+    }
+    let refused = std::mem::take(&mut stage.logs.of(id).refused);
+    let decided: FxHashMap<i64, Kind> = {
+        let log = stage.logs.of(id);
+        let kind = |fate: &Fate| log.batches[fate.marker].body.kind;
+        fates.iter().map(|fate| (log.batches[fate.batch].base, kind(fate))).collect()
+    };
+    for refused in refused {
+        zombie(stage, (id, cluster), &refused, &decided, fencing);
+    }
+}
+
+fn producer_fields(
+    stage: &Stage,
+    id: LogId,
+    batch: &Batch,
+) -> Vec<(&'static str, serde_json::Value)> {
+    let mut fields = stage.place(id, batch.base);
+    fields.extend([
+        ("producer_id", json!(batch.body.producer_id)),
+        ("producer_epoch", json!(batch.body.producer_epoch)),
+        ("base_sequence", json!(batch.body.sequence)),
+    ]);
+    fields
+}
+
+/// One batch in two places of a log.
+fn duplicates(stage: &mut Stage, id: LogId) {
+    let log = stage.logs.of(id);
+    let mut places: Vec<(Body, usize)> = Vec::new();
+    let mut anonymous = 0u64;
+    for (at, batch) in log.batches.iter().enumerate() {
+        match batch.body.kind.is_data() {
+            true if batch.body.producer_id >= 0 && batch.body.sequence >= 0 => {
+                places.push((batch.body, at));
+            }
+            true => anonymous += 1,
+            false => {}
+        }
+    }
+    places.sort_unstable_by_key(|(body, at)| (body.identity(), *at));
+    let same = |pair: &[(Body, usize)]| {
+        let [(one, first), (other, second)] = pair else { return None };
+        let (first, second) = (log.batches[*first], log.batches[*second]);
+        (one.is_same(other) && is_one_write(log, &first, &second)).then_some((first, second))
+    };
+    let twice: Vec<(Batch, Batch)> = places.windows(2).filter_map(same).collect();
+    let single = places.len() - twice.len();
+    (0..single).for_each(|_| stage.ledger.operation_held(Named::Duplicate));
+    (0..anonymous).for_each(|_| stage.ledger.operation_unknown(Named::Duplicate));
+    let certain = stage.topics.is_certain_by_name(id);
+    for (first, second) in twice {
+        if !certain && (first.by_name || second.by_name) {
+            stage.ledger.operation_unknown(Named::Duplicate);
+            continue;
+        }
+        let Body { producer_id, producer_epoch, sequence, count, .. } = first.body;
+        let explanation = format!(
+            "The {count} records that producer {producer_id} epoch {producer_epoch} sent with \
+             sequence {sequence} stand at offset {} of {} and again at offset {}. Whoever reads \
+             the log is given them twice.",
+            first.base,
+            stage.words(id),
+            second.base,
+        );
+        let mut fields = producer_fields(stage, id, &first);
+        fields.push(("offsets", json!([first.base, second.base])));
+        let marks = [first.mark, second.mark];
+        stage.ledger.operation(Named::Duplicate, fields, &marks, explanation);
+    }
+}
+
+/// Whether two equal batches come from one write. A producer that was forgotten with the records
+/// it had written may count from 0 again (before KIP-360), and sequences wrap; the moment a batch
+/// was made at is then another.
+fn is_one_write(log: &Log, first: &Batch, second: &Batch) -> bool {
+    let distance = second.base.saturating_sub(first.base);
+    first.base >= log.log_start && distance < SEQUENCES && first.timestamp_ms == second.timestamp_ms
+}
+
+/// A batch whose marker is known, that a consumer of committed records may have been handed.
+fn aborted_read(
+    stage: &mut Stage,
+    id: LogId,
+    (batch, marker): (&Batch, &Batch),
+    end: Option<&End>,
+) {
+    if !batch.delivered {
+        return;
+    }
+    let (by, why) = match end {
+        _ if marker.body.kind == Kind::Abort => {
+            (marker.mark, format!("The marker at offset {} aborts them.", marker.base))
+        }
+        Some(end) if !end.committed => {
+            (end.mark, "EndTxn answered that their transaction is aborted.".to_owned())
+        }
+        _ => return stage.ledger.operation_held(Named::AbortedRead),
+    };
+    let Body { producer_id, producer_epoch, count, .. } = batch.body;
+    let explanation = format!(
+        "A read_committed fetch returned the {count} records of producer {producer_id} epoch \
+         {producer_epoch} at offset {} of {}, below its last stable offset and with nothing in \
+         its aborted list that hides them. {why}",
+        batch.base,
+        stage.words(id),
+    );
+    let fields = producer_fields(stage, id, batch);
+    stage.ledger.operation(Named::AbortedRead, fields, &[batch.mark, by], explanation);
+}
+
+/// A transaction was acknowledged as committed; here its marker aborts it.
+fn lost_to_marker(
+    stage: &mut Stage,
+    id: LogId,
+    (batch, marker): (&Batch, &Batch),
+    (ack, end): (&Ack, &End),
+) {
+    let Body { producer_id, producer_epoch, count, .. } = batch.body;
+    let explanation = format!(
+        "{count} records of producer {producer_id} epoch {producer_epoch} were acknowledged at \
+         offset {} of {}, and EndTxn answered that their transaction is committed. The marker at \
+         offset {} aborts them: consumers of committed records pass them over.",
+        batch.base,
+        stage.words(id),
+        marker.base,
+    );
+    let fields = producer_fields(stage, id, batch);
+    let marks = [ack.mark, end.mark, marker.mark];
+    stage.ledger.operation(Named::LostWrite, fields, &marks, explanation);
+}
+
+/// An acknowledged batch is neither at its offset nor anywhere else in what was read.
+pub(super) fn lost(stage: &mut Stage, id: LogId, ack: &Ack, seen: Mark, why: &str) {
+    let Body { producer_id, producer_epoch, count, sequence, .. } = ack.body;
+    let explanation = format!(
+        "{count} records (producer {producer_id} epoch {producer_epoch} sequence {sequence}) were \
+         acknowledged at offset {} of {}, acks=all. {why} Consumers that read on from there never \
+         get them.",
+        ack.base,
+        stage.words(id),
+    );
+    let mut fields = stage.place(id, ack.base);
+    fields.extend([
+        ("producer_id", json!(producer_id)),
+        ("producer_epoch", json!(producer_epoch)),
+        ("base_sequence", json!(sequence)),
+    ]);
+    stage.ledger.operation(Named::LostWrite, fields, &[ack.mark, seen], explanation);
+}
+
+/// A batch of a fenced producer, refused: whether it stands behind what came after the fence.
+fn zombie(
+    stage: &mut Stage,
+    (id, cluster): (LogId, Cluster),
+    refused: &Refused,
+    decided: &FxHashMap<i64, Kind>,
+    fencing: &Fencing,
+) {
+    let certain = stage.topics.is_certain_by_name(id);
+    let log = stage.logs.of(id);
+    let found = log.batches.iter().find(|batch| batch.body.is_same(&refused.body)).copied();
+    let Some(batch) = found.filter(|batch| certain || !batch.by_name && !refused.by_name) else {
+        return stage.ledger.operation_unknown(Named::ZombieWrite);
+    };
+    let is_seen = batch.delivered
+        || batch.body.kind == Kind::Plain
+        || decided.get(&batch.base) == Some(&Kind::Commit);
+    if !is_seen {
+        // An append of the old epoch that was under way may stay, if it is aborted.
+        return stage.ledger.operation_held(Named::ZombieWrite);
+    }
+    let Some((proof, why)) = behind_the_fence(log, cluster, &batch, fencing) else {
+        return stage.ledger.operation_unknown(Named::ZombieWrite);
+    };
+    let Body { producer_id, producer_epoch, .. } = batch.body;
+    let explanation = format!(
+        "Producer {producer_id} epoch {producer_epoch} was told that it is fenced and that its \
+         batch was refused. The batch stands at offset {} of {}, where consumers read it. {why}",
+        batch.base,
+        stage.words(id),
+    );
+    let fields = producer_fields(stage, id, &batch);
+    let marks: Vec<Mark> = [refused.mark, batch.mark].into_iter().chain(proof).collect();
+    stage.ledger.operation(Named::ZombieWrite, fields, &marks, explanation);
+}
+
+/// What shows that a batch was appended after its producer had been fenced: a batch of a higher
+/// epoch before it, or one that was sent after the answer that gave out a higher epoch.
+fn behind_the_fence(
+    log: &Log,
+    cluster: Cluster,
+    batch: &Batch,
+    fencing: &Fencing,
+) -> Option<(Vec<Mark>, String)> {
+    let Body { producer_id, producer_epoch, .. } = batch.body;
+    let before = log.batches.iter().take_while(|other| other.base < batch.base);
+    let heir = before.into_iter().find(|other| {
+        other.body.producer_id == producer_id && other.body.producer_epoch > producer_epoch
+    });
+    if let Some(heir) = heir {
+        let epoch = heir.body.producer_epoch;
+        let why =
+            format!("Epoch {epoch} of that producer wrote before it, at offset {}.", heir.base);
+        return Some((vec![heir.mark], why));
+    }
+    let fences = fencing.fences((cluster, producer_id), producer_epoch);
+    let mut acks = log.acks.iter().take_while(|ack| ack.base < batch.base);
+    let fences: Vec<(i16, Mark)> = fences.collect();
+    acks.find_map(|ack| {
+        let (epoch, fence) = fences.iter().find(|(_, fence)| fence.is_before(&ack.mark))?;
+        let why = format!(
+            "It was appended behind offset {}, which was written after InitProducerId had given \
+             out epoch {epoch}.",
+            ack.base
+        );
+        Some((vec![*fence, ack.mark], why))
+    })
+}
