@@ -33,6 +33,9 @@ const BUGS: &[Bug] = &[
     Bug::LsoPastOpenTxn,
     Bug::ChangeRecord,
     Bug::SkipOnFetch,
+    Bug::LoseAckedWrite,
+    Bug::AppendRefused,
+    Bug::AcceptZombie,
 ];
 
 fn folder() -> PathBuf {
@@ -82,7 +85,10 @@ fn findings_become_comments_on_the_packets_that_prove_them() {
 
     let folder = tempfile::tempdir().unwrap();
     let copy = folder.path().join("annotated.pcapng");
-    assert_eq!(annotate(&capture, &verdict, &copy).unwrap(), named.len() as u64);
+    assert_eq!(
+        annotate(std::slice::from_ref(&capture), &verdict, &copy).unwrap(),
+        named.len() as u64
+    );
     assert_eq!(said(&copy), said(&capture));
     let mut reader = CaptureReader::new(File::open(&copy).unwrap()).unwrap();
     let mut commented = BTreeSet::new();

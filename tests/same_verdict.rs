@@ -9,10 +9,11 @@
 //! tcpdump records runs over real sockets, and its file is held against our own.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "tests say what they found")]
 
 mod support;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -45,6 +46,23 @@ fn broken(verdict: &Verdict) -> BTreeMap<String, u64> {
     found.map(|(name, found)| (name.clone(), found.count)).collect()
 }
 
+/// What logs prove of operations, whoever reads them.
+const OPERATIONS: &[&str] = &[
+    "duplicate",
+    "G1a",
+    "inconsistent-offsets",
+    "lost-write",
+    "torn-transaction",
+    "zombie-write",
+    "consumer-offset-regression",
+];
+
+/// The names of [`OPERATIONS`] that a verdict has.
+fn shown(verdict: &Verdict) -> BTreeSet<&str> {
+    let names = verdict.bad_types.iter().map(String::as_str);
+    names.filter(|name| OPERATIONS.contains(name)).collect()
+}
+
 /// Judges a run folder and its packets alone; what differs, if anything does.
 fn difference(folder: &Path, what: &str) -> Option<String> {
     let live = judge(&[folder.to_owned()], &Given::default()).unwrap();
@@ -53,6 +71,9 @@ fn difference(folder: &Path, what: &str) -> Option<String> {
     // What only the operations show may be missing from an open world; nothing may be invented.
     let invented = live.valid == Validity::True && replayed.valid != Validity::True;
     let lost = !broken(&live).is_empty() && replayed.valid != Validity::False;
+    if shown(&live) != shown(&replayed) {
+        eprintln!("{what}: live {:?}, replayed {:?}", shown(&live), shown(&replayed));
+    }
     (!same || invented || lost).then(|| {
         format!(
             "{what}: live {:?} {:?}, replayed {:?} {:?}",

@@ -48,6 +48,8 @@ pub struct Case {
     pub exchanges: Vec<ExchangeName>,
     /// The packets that prove it, by number from 1.
     pub frames: Vec<u64>,
+    /// Of each of them the capture it is in, counted from 0.
+    pub frame_files: Vec<u16>,
     /// Why it is one, in two to six sentences.
     pub explanation: String,
     /// For a cycle, the operations and edges to draw.
@@ -55,6 +57,12 @@ pub struct Case {
 }
 
 impl Case {
+    /// The packets that prove it: the capture each is in, and its number there.
+    pub fn packets(&self) -> impl Iterator<Item = (u16, u64)> {
+        let files = self.frame_files.iter().copied().chain(std::iter::repeat(0));
+        files.zip(self.frames.iter().copied())
+    }
+
     /// The field of that name.
     #[must_use]
     pub fn field(&self, name: &str) -> Option<&Json> {
@@ -74,6 +82,10 @@ impl Serialize for Case {
         }
         if !self.frames.is_empty() {
             map.serialize_entry("frames", &self.frames)?;
+        }
+        // Where all is in one capture, nobody needs to be told.
+        if self.frame_files.iter().any(|file| *file != 0) {
+            map.serialize_entry("frame_files", &self.frame_files)?;
         }
         map.serialize_entry("explanation", &self.explanation)?;
         map.end()

@@ -1,6 +1,6 @@
 //! `fencepost check FILE...`: judges what was recorded.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context;
 use clap::{Args, ValueEnum};
@@ -25,7 +25,7 @@ pub(crate) struct CheckArguments {
     files: Vec<PathBuf>,
     #[command(flatten)]
     expected: ExpectedArguments,
-    /// Write the capture once more, with what is found as comments on the packets that prove it.
+    /// Write the captures once more, as one, with what is found as comments on the packets that prove it.
     #[arg(long, value_name = "OUT.pcapng")]
     annotate: Option<PathBuf>,
     /// Cases shown of each type; 0 is all.
@@ -109,25 +109,28 @@ impl ExpectedArguments {
 /// Reads, checks, prints.
 pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Result<Exit> {
     let given = Given { anomalies_max: arguments.anomalies_max, ..arguments.expected.given() };
-    if arguments.annotate.is_some() && !can_be_annotated(&arguments.files) {
-        return Err(Usage("--annotate: expected one capture, and a file".into()).into());
+    if let Some(to) = &arguments.annotate
+        && !can_be_annotated(&arguments.files, to)
+    {
+        return Err(Usage("--annotate: expected captures that are files".into()).into());
     }
     let verdict = judge::judge(&arguments.files, &given)?;
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&verdict)?),
         OutputFormat::Text => print(text::summary(&verdict).trim_end()),
     }
-    if let (Some(to), [capture]) = (&arguments.annotate, &arguments.files[..]) {
-        let packets = annotate(capture, &verdict, to)
-            .with_context(|| format!("cannot write {} into {}", capture.display(), to.display()))?;
+    if let Some(to) = &arguments.annotate {
+        let packets = annotate(&arguments.files, &verdict, to)
+            .with_context(|| format!("cannot annotate into {}", to.display()))?;
         say(&format!("{packets} packets have comments in {}", to.display()));
     }
     Ok(exit(verdict.valid))
 }
 
-/// One file that can be read again.
-fn can_be_annotated(files: &[PathBuf]) -> bool {
-    matches!(files, [file] if file.is_file())
+/// Files that can be read again, and none of which is to be written.
+fn can_be_annotated(files: &[PathBuf], to: &Path) -> bool {
+    let same = |file: &PathBuf| file.canonicalize().ok() == to.canonicalize().ok();
+    files.iter().all(|file| file.is_file() && !(to.exists() && same(file)))
 }
 
 /// The exit code of a verdict.

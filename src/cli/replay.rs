@@ -46,7 +46,7 @@ enum Pace {
     Requests keep their bytes and their order; each waits for the answers that its client had by \
     then. Exit code 1 where an answer differs. Not compared: throttle_time_ms, \
     log_append_time_ms, cluster_id, host, port, session_id, current_leader, leader_epoch, \
-    error_message, and what --ignore names; of records, producers, leader epochs and seals.")]
+    error_message, finalized_features_epoch, and what --ignore names; of records, producers, leader epochs and seals.")]
 pub(crate) struct ReplayArguments {
     /// Files of packets, pcap or pcapng, plain, .gz or .zst; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
@@ -66,7 +66,8 @@ pub(crate) struct ReplayArguments {
     /// Which recorded names give way to those that the new broker gives.
     #[arg(long, value_enum, default_value = "ids")]
     remap: Remap,
-    /// Create the topics that the capture's Metadata answers show before anything is said.
+    /// Create the topics that the capture's Metadata answers show before anything is said, and wait
+    /// until their partitions have leaders.
     #[arg(long)]
     create_topics: bool,
     /// When requests go out.
@@ -160,6 +161,9 @@ fn sum_up(total: &Total, manner: Manner) -> anyhow::Result<Exit> {
             grouped(total.compared),
             grouped(total.different)
         ));
+    }
+    if total.of_brokers > 0 {
+        say(&format!("{} requests left out: brokers sent them", grouped(total.of_brokers)));
     }
     if total.torn > 0 {
         say(&format!("{} requests left out: bytes of them are missing", grouped(total.torn)));

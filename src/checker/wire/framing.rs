@@ -1,7 +1,8 @@
 //! W1 to W4: whether requests and responses keep to the form of the protocol.
 //!
 //! W1 needs to have seen: a connection without a hole; a response without a request proves
-//! something only where the capture goes on with that connection, or the id was answered already.
+//! something only where the capture goes on with that connection, or the id was answered already; a
+//! request that was overtaken, only where a response had been heard before it.
 //! W2: a whole response of a version the table knows. W3: its error codes. W4: what the same
 //! broker announced.
 //!
@@ -19,7 +20,7 @@ use super::invariant::Invariant::{W1, W2, W3, W4};
 use super::mark::Mark;
 use super::stage::Stage;
 use crate::history::Connection;
-use crate::history::facts::{Deed, Ending, Fact, Seen};
+use crate::history::facts::{Deed, Ending, Fact, Moment, Seen};
 use crate::history::wire::{
     ConnectionFacts, ConnectionSummary, Protocol, StreamTrouble, Unanswered,
 };
@@ -37,7 +38,9 @@ struct Conversation {
     /// Exchanges that ended as they should.
     kept: u64,
     answered: FxHashSet<i32>,
-    /// A response without a request, the exchanges before it, and whether its id was answered.
+    /// When the first response was heard, or none yet.
+    heard: Option<Moment>,
+    /// A response without a request, the whole exchanges before it, and whether its id was answered.
     strays: Vec<(Mark, u64, bool)>,
     overtaken: Vec<Mark>,
 }
@@ -62,8 +65,9 @@ impl Framing {
         let conversation = self.conversations.entry(seen.connection).or_default();
         if conversation.strays.len() < STRAYS_MAX {
             let repeated = conversation.answered.contains(&seen.correlation_id);
-            conversation.strays.push((Mark::of(seen), conversation.exchanges, repeated));
+            conversation.strays.push((Mark::of(seen), conversation.kept, repeated));
         }
+        conversation.heard = conversation.heard.or(seen.response);
     }
 
     pub(super) fn fact(&mut self, stage: &mut Stage, fact: &Fact) {
@@ -73,6 +77,7 @@ impl Framing {
             Ending::NoneDue => conversation.kept += 1,
             Ending::Answered => {
                 conversation.kept += 1;
+                conversation.heard = conversation.heard.or(fact.seen.response);
                 if conversation.answered.len() >= ANSWERED_MAX {
                     conversation.answered.clear();
                 }
@@ -131,7 +136,7 @@ impl Framing {
         let gaps = summary.directions.iter().any(|direction| direction.gaps > 0);
         let hurt = conversation.hurt || gaps || summary.torn != [0, 0];
         for &(mark, before, repeated) in &conversation.strays {
-            let goes_on = before > 0 && conversation.exchanges > before;
+            let goes_on = before > 0 && conversation.kept > before;
             if hurt || !repeated && !goes_on {
                 stage.ledger.unknown(W1);
                 continue;
@@ -144,7 +149,9 @@ impl Framing {
             stage.ledger.broken(W1, correlation(&mark), &[mark], explanation);
         }
         for mark in &conversation.overtaken {
-            if hurt {
+            // Of what came before the first response that was captured nothing can be missed.
+            let is_heard = conversation.heard.is_some_and(|heard| heard.is_before(mark.request()));
+            if hurt || !is_heard {
                 stage.ledger.unknown(W1);
                 continue;
             }

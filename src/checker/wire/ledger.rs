@@ -153,9 +153,10 @@ impl Ledger {
             if !case.exchanges.contains(&name) {
                 case.exchanges.push(name);
             }
-            for frame in mark.frames() {
-                if !case.frames.contains(&frame) {
+            for (file, frame) in mark.packets() {
+                if !case.packets().any(|known| known == (file, frame)) {
                     case.frames.push(frame);
+                    case.frame_files.push(file);
                 }
             }
         }

@@ -63,9 +63,9 @@ impl Mark {
         }
     }
 
-    /// The packets, as packet tools count.
-    pub(super) fn frames(&self) -> impl Iterator<Item = u64> {
-        let response = (self.response != 0).then_some(self.response);
-        std::iter::once(self.request).chain(response).map(u64::from)
+    /// The packets: the file each is of, and its number as packet tools count.
+    pub(super) fn packets(&self) -> impl Iterator<Item = (u16, u64)> {
+        let packets = [(self.files[0], self.request), (self.files[1], self.response)];
+        packets.into_iter().filter(|(_, number)| *number != 0).map(|(file, n)| (file, n.into()))
     }
 }

@@ -198,6 +198,7 @@ impl FactTaker for WireCheck {
 
     fn trouble(&mut self, trouble: &StreamTrouble) {
         self.framing.trouble(trouble);
+        self.transactions.hurt(trouble.connection);
     }
 
     fn closed(&mut self, summary: &ConnectionSummary, explained_bytes: u64) {
@@ -213,6 +214,10 @@ impl FactTaker for WireCheck {
                 unseen.requests_alone += summary.unanswered;
             }
             _ => {}
+        }
+        let is_whole = summary.directions.iter().all(|direction| direction.gaps == 0);
+        if !is_whole || summary.torn != [0, 0] {
+            self.transactions.hurt(summary.facts.connection);
         }
         self.framing.closed(&mut self.stage, summary);
     }

@@ -2,12 +2,15 @@
 //!
 //! Which EndTxn decides a batch is known where the batch was acknowledged, and the first EndTxn of
 //! the same producer id and epoch after that acknowledgement was answered with success, with none
-//! overlapping the produce request.
+//! overlapping the produce request. Until EndTxn v5, which gives each transaction an epoch of its own
+//! (KIP-890), an EndTxn that was not captured may have come in between: there, the connection to the
+//! coordinator must have been followed without a hole since before the batch was sent.
 
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::mark::Mark;
 use super::stage::Stage;
+use crate::history::Connection;
 use crate::history::facts::topics::Cluster;
 use crate::history::facts::{Deed, Fact};
 
@@ -15,6 +18,10 @@ use crate::history::facts::{Deed, Fact};
 const ENDS_MAX: usize = 500_000;
 /// Ends before a batch among which one that is still under way is looked for.
 const LOOK_BACK: usize = 64;
+/// Connections to coordinators that are followed, one for each producer epoch.
+const FOLLOWED_MAX: usize = 200_000;
+/// Since this version of EndTxn an epoch is one transaction.
+const EPOCH_EACH_VERSION: i16 = 5;
 
 /// An EndTxn request and its answer.
 #[derive(Debug, Clone, Copy)]
@@ -22,6 +29,8 @@ pub(super) struct End {
     pub(super) committed: bool,
     pub(super) error: Option<i16>,
     pub(super) mark: Mark,
+    /// Whether no other transaction has its epoch.
+    is_only: bool,
 }
 
 /// All that is known of transactions from what coordinators said.
@@ -31,11 +40,16 @@ pub(super) struct Transactions {
     ends: FxHashMap<(Cluster, i64, i16), Vec<End>>,
     end_count: usize,
     timeouts: FxHashMap<(Cluster, i64), (i32, i32)>,
+    /// The first exchange of a producer epoch with its coordinator, by connection.
+    followed: FxHashMap<(Cluster, i64, i16, u64), Mark>,
+    /// Connections of which something is missing.
+    hurt: FxHashSet<u64>,
 }
 
 impl Transactions {
     pub(super) fn fact(&mut self, stage: &Stage, fact: &Fact) {
         let cluster = stage.cluster(&fact.seen);
+        self.follow(cluster, fact);
         match &fact.deed {
             Deed::EndTxn { asked, committed, error, .. } if self.end_count < ENDS_MAX => {
                 if is_undecided(*error) {
@@ -47,6 +61,7 @@ impl Transactions {
                     committed: *committed,
                     error: *error,
                     mark: Mark::of(&fact.seen),
+                    is_only: fact.api_version >= EPOCH_EACH_VERSION,
                 });
             }
             Deed::InitProducerId { timeout_ms, answer: Some((0, producer_id, _)), .. }
@@ -59,6 +74,43 @@ impl Transactions {
             }
             _ => {}
         }
+    }
+
+    fn follow(&mut self, cluster: Cluster, fact: &Fact) {
+        let (producer_id, epoch) = match &fact.deed {
+            Deed::InitProducerId {
+                transactional_id: Some(_),
+                answer: Some((0, id, epoch)),
+                ..
+            } => (*id, *epoch),
+            Deed::AddPartitionsToTxn { asked, .. }
+            | Deed::AddOffsetsToTxn { asked, .. }
+            | Deed::EndTxn { asked, .. } => (asked.producer_id, asked.producer_epoch),
+            _ => return,
+        };
+        let mark = Mark::of(&fact.seen);
+        if self.followed.len() < FOLLOWED_MAX && mark.response().is_some() {
+            let key = (cluster, producer_id, epoch, mark.connection());
+            self.followed.entry(key).or_insert(mark);
+        }
+    }
+
+    /// Something of a connection is missing.
+    pub(super) fn hurt(&mut self, connection: Connection) {
+        if self.hurt.len() < FOLLOWED_MAX {
+            self.hurt.insert(connection.0);
+        } else {
+            // Beyond that nothing is certain.
+            self.followed.clear();
+        }
+    }
+
+    /// Whether every EndTxn from before that exchange up to `end` is known.
+    fn is_followed(&self, of: (Cluster, i64), epoch: i16, acked: &Mark, end: &End) -> bool {
+        let connection = end.mark.connection();
+        let since = self.followed.get(&(of.0, of.1, epoch, connection));
+        end.is_only
+            || !self.hurt.contains(&connection) && since.is_some_and(|since| since.is_before(acked))
     }
 
     /// Puts every producer's ends in the order of their requests.
@@ -95,7 +147,8 @@ impl Transactions {
                 continue;
             }
             if acked.is_before(&end.mark) {
-                return (end.error == Some(0)).then_some((end, stale));
+                let is_certain = end.error == Some(0) && self.is_followed(of, epoch, acked, end);
+                return is_certain.then_some((end, stale));
             }
             // It was under way together with the batch. It was meant for an earlier transaction
             // where the same was sent again and answered before the batch was sent.

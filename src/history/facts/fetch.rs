@@ -117,10 +117,26 @@ pub(super) fn request(version: i16, body: &[u8], names: &mut Names) -> Option<Fe
     walked.stopped.is_none().then_some(asked)
 }
 
-/// The partitions of fetch sessions, by broker and session id.
+/// A fetch session, as far as its requests were seen.
+#[derive(Debug, Default)]
+struct Session {
+    /// The epoch of the last request that was answered.
+    epoch: i32,
+    partitions: FxHashMap<Partition, Wanted>,
+}
+
+impl Session {
+    /// Whether a request is the next one: where others came in between, consumers have moved on.
+    fn is_next(&self, epoch: i32) -> bool {
+        let next = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
+        epoch == next
+    }
+}
+
+/// Fetch sessions, by broker and session id.
 #[derive(Debug, Default)]
 pub(super) struct Sessions {
-    known: FxHashMap<(SocketAddr, i32), FxHashMap<Partition, Wanted>>,
+    known: FxHashMap<(SocketAddr, i32), Session>,
     partitions: usize,
 }
 
@@ -128,15 +144,19 @@ impl Sessions {
     /// Completes an answered request with what its session knows, and remembers it.
     fn complete(&mut self, broker: SocketAddr, asked: &mut FetchAsked, answered_id: i32) {
         if asked.session_id != 0 && asked.session_epoch > 0 {
-            let Some(known) = self.known.get_mut(&(broker, asked.session_id)) else { return };
-            let before = known.len();
+            let Some(session) = self.known.get_mut(&(broker, asked.session_id)) else { return };
+            let before = session.partitions.len();
+            if !session.is_next(asked.session_epoch) {
+                session.partitions.clear();
+            }
+            session.epoch = asked.session_epoch;
             for partition in &asked.forgotten {
-                known.remove(partition);
+                session.partitions.remove(partition);
             }
             for (partition, wanted) in &asked.partitions {
-                known.insert(partition.clone(), *wanted);
+                session.partitions.insert(partition.clone(), *wanted);
             }
-            self.partitions = self.partitions + known.len() - before;
+            self.partitions = self.partitions + session.partitions.len() - before;
             return;
         }
         self.forget(broker, asked.session_id);
@@ -149,18 +169,19 @@ impl Sessions {
             }
             self.forget(broker, answered_id);
             self.partitions += asked.partitions.len();
-            self.known.insert((broker, answered_id), asked.partitions.clone());
+            let session = Session { epoch: 0, partitions: asked.partitions.clone() };
+            self.known.insert((broker, answered_id), session);
         }
     }
 
     fn forget(&mut self, broker: SocketAddr, id: i32) {
         if let Some(gone) = self.known.remove(&(broker, id)) {
-            self.partitions -= gone.len();
+            self.partitions -= gone.partitions.len();
         }
     }
 
     fn find(&self, broker: SocketAddr, asked: &FetchAsked, of: &Partition) -> Option<Wanted> {
-        let in_session = || self.known.get(&(broker, asked.session_id))?.get(of);
+        let in_session = || self.known.get(&(broker, asked.session_id))?.partitions.get(of);
         asked.partitions.get(of).or_else(in_session).copied()
     }
 }

@@ -17,6 +17,7 @@ pub const NOT_COMPARED: &[&str] = &[
     "current_leader",
     "leader_epoch",
     "error_message",
+    "finalized_features_epoch",
 ];
 
 /// One field in which two answers differ.

@@ -5,10 +5,13 @@
 //! the capture: a request waits for every answer that the client had when it said it. Names that
 //! brokers give (`names`) are put in the place of the recorded ones, unless that is not wanted.
 //!
-//! Not replayed: when connections were closed; SASL tokens without a header (SaslHandshake v0).
+//! A coordinator that is not ready yet is asked again, as the client would have (`readiness`).
+//!
+//! Not replayed: what brokers ask each other; when connections were closed; SASL tokens without a header (SaslHandshake v0).
 
 mod compare;
 mod names;
+mod readiness;
 mod recording;
 
 use std::collections::BTreeMap;
@@ -69,6 +72,9 @@ pub struct Replayed {
     pub frame: String,
     /// Whether names in it were replaced.
     pub renamed: bool,
+    /// How often it was said again because a coordinator was not ready.
+    #[serde(skip_serializing_if = "is_zero")]
+    pub again: u32,
     /// Why no answer came, where none did and one was recorded.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unanswered: Option<String>,
@@ -82,6 +88,10 @@ impl Replayed {
     pub fn is_alike(&self) -> bool {
         self.unanswered.is_none() && self.differences.is_empty()
     }
+}
+
+fn is_zero(number: &u32) -> bool {
+    *number == 0
 }
 
 /// What came of a replay.
@@ -99,6 +109,8 @@ pub struct Total {
     pub renamed: u64,
     /// Requests of which bytes are missing: left out.
     pub torn: u64,
+    /// Requests that brokers send, to each other: left out.
+    pub of_brokers: u64,
 }
 
 /// Why a capture could not be replayed.
@@ -153,7 +165,7 @@ pub async fn replay(
         connections: BTreeMap::new(),
         names: Names::default(),
         waiting: Vec::new(),
-        total: Total { torn: recording.torn, ..Total::default() },
+        total: Total { torn: recording.torn, of_brokers: recording.of_brokers, ..Total::default() },
     };
     if options.creates_topics {
         speaker.create_topics().await?;
@@ -177,6 +189,8 @@ struct Waiting {
     index: usize,
     n: u64,
     renamed: bool,
+    /// As it went out.
+    bytes: Bytes,
     pending: Result<Pending, Fate>,
 }
 
@@ -204,13 +218,17 @@ impl Speaker<'_> {
         self.total.renamed += u64::from(renamed.is_some());
         let is_renamed = renamed.is_some();
         let bytes = framed(said, renamed);
-        let due = !matches!(said.answer, Answer::NoneDue);
-        let expects = due.then_some((said.api_key, said.api_version, said.correlation_id));
-        let pending = self.connections[&said.connection.0].send_raw(bytes, expects).await;
-        if due {
-            self.waiting.push(Waiting { index, n, renamed: is_renamed, pending });
+        let pending = self.send(said, bytes.clone()).await;
+        if !matches!(said.answer, Answer::NoneDue) {
+            self.waiting.push(Waiting { index, n, renamed: is_renamed, bytes, pending });
         }
         Ok(())
+    }
+
+    async fn send(&self, said: &Said, bytes: Bytes) -> Result<Pending, Fate> {
+        let due = !matches!(said.answer, Answer::NoneDue);
+        let expects = due.then_some((said.api_key, said.api_version, said.correlation_id));
+        self.connections[&said.connection.0].send_raw(bytes, expects).await
     }
 
     /// Creates what recorded Metadata answers show, with as many partitions. What is there already
@@ -241,7 +259,9 @@ impl Speaker<'_> {
             body: body.into(),
             answered: true,
         };
-        connection.exchange(frame).await.map(drop).map_err(unreachable)
+        connection.exchange(frame).await.map_err(unreachable)?;
+        let partitions: Vec<(String, usize)> = self.recording.topics().into_iter().collect();
+        readiness::wait_for_leaders(&connection, &partitions).await.map_err(unreachable)
     }
 
     async fn open(&self, said: &Said) -> Result<Connection, ReplayError> {
@@ -293,14 +313,27 @@ impl Speaker<'_> {
             correlation_id: said.correlation_id.0,
             frame: said.packet.to_string(),
             renamed: waiting.renamed,
+            again: 0,
             unanswered: None,
             differences: Vec::new(),
         };
         let Answer::Whole(recorded, _) = &said.answer else { return replayed };
         self.total.compared += 1;
-        let answered = match waiting.pending {
-            Ok(pending) => pending.answer().await,
-            Err(fate) => Err(fate),
+        let mut pending = waiting.pending;
+        let answered = loop {
+            let answered = match pending {
+                Ok(pending) => pending.answer().await,
+                Err(fate) => Err(fate),
+            };
+            let is_early = |body: &Bytes| readiness::is_early(said, recorded, body);
+            if replayed.again >= readiness::AGAIN_MAX
+                || !answered.as_ref().is_ok_and(|response| is_early(&response.body))
+            {
+                break answered;
+            }
+            replayed.again += 1;
+            tokio::time::sleep(readiness::PAUSE).await;
+            pending = self.send(said, waiting.bytes.clone()).await;
         };
         match answered {
             Ok(response) => replayed.differences = self.compare(said, recorded, &response.body),

@@ -42,6 +42,12 @@ const IDENTITIES: &[&str] = &[
     "resource_name",
 ];
 
+/// How producers are named, id and epoch. AddPartitionsToTxn has its own names until v3 (KIP-890).
+const PRODUCERS: [[&str; 2]; 2] = [
+    ["producer_id", "producer_epoch"],
+    ["v3_and_below_producer_id", "v3_and_below_producer_epoch"],
+];
+
 /// Which element of `among` is the same as the one at `index` of its own array.
 pub(super) fn twin<'v>(element: &Value, index: usize, among: &'v [Value]) -> Option<&'v Value> {
     let identity = element.as_struct().and_then(identity);
@@ -127,18 +133,20 @@ impl Names {
 
     /// Puts new names in place of recorded ones; whether any was there.
     pub(super) fn apply(&self, fields: &mut Fields) -> bool {
-        let int = |name| fields.field(name).and_then(Value::as_int);
         let mut changed = false;
-        let (id, epoch) = (int("producer_id"), int("producer_epoch"));
-        let (producer, alone) = (id.zip(epoch), id.filter(|_| epoch.is_none()));
-        if let Some(&(id, epoch)) = producer.and_then(|key| self.producers.get(&key)) {
-            changed |= Some((id, epoch)) != producer;
-            fields.set("producer_id", id);
-            fields.set("producer_epoch", epoch);
-        }
-        if let Some(&id) = alone.and_then(|id| self.producer_ids.get(&id)) {
-            changed |= Some(id) != alone;
-            fields.set("producer_id", id);
+        for [id_name, epoch_name] in PRODUCERS {
+            let int = |name| fields.field(name).and_then(Value::as_int);
+            let (id, epoch) = (int(id_name), int(epoch_name));
+            let (producer, alone) = (id.zip(epoch), id.filter(|_| epoch.is_none()));
+            if let Some(&(id, epoch)) = producer.and_then(|key| self.producers.get(&key)) {
+                changed |= Some((id, epoch)) != producer;
+                fields.set(id_name, id);
+                fields.set(epoch_name, epoch);
+            }
+            if let Some(&id) = alone.and_then(|id| self.producer_ids.get(&id)) {
+                changed |= Some(id) != alone;
+                fields.set(id_name, id);
+            }
         }
         for (name, value) in fields.iter_mut() {
             changed |= self.apply_to(name, value);
@@ -226,6 +234,12 @@ mod tests {
         assert_eq!(request.at("producer_id"), Some(&Value::Int(900)));
         assert_eq!(request.at("producer_epoch"), Some(&Value::Int(2)));
         assert_eq!(request.at("topics[0].topic_id"), Some(&Value::Uuid([20; 16])));
+
+        let mut old_style = Fields::new()
+            .with("v3_and_below_producer_id", 5)
+            .with("v3_and_below_producer_epoch", 0);
+        assert!(learnt().apply(&mut old_style));
+        assert_eq!(old_style.at("v3_and_below_producer_id"), Some(&Value::Int(900)));
     }
 
     #[test]

@@ -64,6 +64,8 @@ pub(super) struct Recording {
     pub(super) said: Vec<Said>,
     /// Requests of which bytes are missing.
     pub(super) torn: u64,
+    /// Requests that brokers send to each other.
+    pub(super) of_brokers: u64,
 }
 
 impl Recording {
@@ -103,6 +105,18 @@ pub(super) fn read(files: Vec<Box<dyn Read>>, wanted: &Wanted) -> Result<Recordi
     let mut recording = keeper.recording;
     recording.said.sort_by_key(|said| said.time_ns);
     Ok(recording)
+}
+
+/// Whether only brokers and controllers ask so. (Fetch of replicas is told by its body, and does no
+/// harm.) AddPartitionsToTxn is theirs since v4: they verify transactions with it (KIP-890).
+fn is_of_brokers(api_key: ApiKey, version: i16) -> bool {
+    match api_key {
+        ApiKey::ADD_PARTITIONS_TO_TXN => version >= 4,
+        ApiKey::WRITE_TXN_MARKERS => true,
+        // LeaderAndIsr to ControlledShutdown, and the quorum of controllers.
+        ApiKey(4..=7 | 52..=54 | 56 | 58 | 59 | 62 | 63 | 67 | 70 | 73 | 82) => true,
+        _ => false,
+    }
 }
 
 struct Keeper<'w> {
@@ -148,6 +162,10 @@ impl ExchangeSink for Keeper<'_> {
             return None;
         }
         let facts = request.facts;
+        if is_of_brokers(facts.api_key, facts.api_version) {
+            self.recording.of_brokers += 1;
+            return None;
+        }
         if facts.extent != Extent::Whole || facts.header_error.is_some() {
             self.recording.torn += 1;
             return None;

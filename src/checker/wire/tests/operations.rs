@@ -107,6 +107,7 @@ fn what_a_consumer_of_all_records_reads_is_no_aborted_read() {
 fn records_of_a_transaction_acknowledged_as_aborted_are_not_to_be_read() {
     for committed in [false, true] {
         let tell = |scene: &mut Scene| {
+            scene.init(P);
             scene.produce(data(P, 0, 0, 1), (0, 0));
             scene.end(P, committed);
             scene.fetch(read(vec![data(P, 0, 0, 1), marker(P, 1, true)]));
@@ -151,6 +152,7 @@ fn a_write_is_not_lost_where_its_absence_has_a_reason() {
     });
     // Its transaction was aborted, and left out.
     nearly(|scene| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 1));
         scene.end(P, false);
         scene.fetch(around());
@@ -185,6 +187,7 @@ fn in_partition(deed: Deed, index: i32) -> Deed {
 
 /// A transaction over two partitions, acknowledged as `committed`; its markers say what they say.
 fn over_two(scene: &mut Scene, committed: bool, markers: [bool; 2]) {
+    scene.init(P);
     for index in [0, 1] {
         let deed = produce(data(P, 0, 0, 1), (0, 0));
         scene.exchange(ApiKey::PRODUCE, 11, in_partition(deed, index));

@@ -106,6 +106,7 @@ fn l5_a_transaction_begins_before_the_marker_of_the_one_before_it() {
 #[test]
 fn l5_a_decided_transaction_has_no_marker_though_the_log_was_read_to_its_end_long_after() {
     check(Invariant::L5, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 1, 0, 1), (0, 1));
         scene.end(P, true);
         // Markers are written after the answer.
@@ -144,6 +145,7 @@ fn l6_the_last_stable_offset_is_beyond_the_high_watermark() {
 #[test]
 fn l6_the_last_stable_offset_passes_an_open_transaction() {
     check(Invariant::L6, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         let mut early = read(vec![]);
         (early.high_watermark, early.last_stable_offset) = (1, if broken { 1 } else { 0 });
@@ -204,6 +206,7 @@ fn l7_a_fetch_returns_what_lies_above_its_own_last_stable_offset() {
 #[test]
 fn l7_records_are_returned_before_their_transaction_is_decided() {
     check(Invariant::L7, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         let held = scene.send();
         if broken {
@@ -390,6 +393,7 @@ fn p4_two_producers_are_given_one_epoch() {
 #[test]
 fn p5_a_transaction_acknowledged_as_committed_is_aborted() {
     check(Invariant::P5, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         // Without an answer nobody promised anything.
         let held = scene.send();
@@ -406,6 +410,7 @@ fn p5_a_transaction_acknowledged_as_committed_is_aborted() {
 #[test]
 fn p6_a_delayed_commit_decides_the_next_transaction() {
     check(Invariant::P6, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         let delayed = scene.send();
         scene.end(P, true);
@@ -423,6 +428,7 @@ fn p6_a_delayed_commit_decides_the_next_transaction() {
 #[test]
 fn p6_a_commit_marker_is_there_before_its_end_was_sent() {
     check(Invariant::P6, |scene, broken| {
+        scene.init(P);
         scene.produce(data(P, 0, 0, 1), (0, 0));
         let before = scene.send();
         let mut fetched = read(vec![data(P, 0, 0, 1), marker(P, 1, true)]);
@@ -469,6 +475,7 @@ impl MapLso for Vec<crate::history::facts::Fetched> {
 #[test]
 fn p8_the_offset_of_an_aborted_transaction_is_visible() {
     check(Invariant::P8, |scene, broken| {
+        scene.init(P);
         scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(-1, "", 5)));
         scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
         scene.end(P, false);
@@ -479,6 +486,7 @@ fn p8_the_offset_of_an_aborted_transaction_is_visible() {
 #[test]
 fn p8_the_offset_of_a_committed_transaction_is_not_visible() {
     check_with(Invariant::P8, &["consumer-offset-regression"], |scene, broken| {
+        scene.init(P);
         scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(-1, "", 5)));
         scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
         scene.end(P, true);
@@ -570,6 +578,8 @@ fn g4_two_members_of_one_generation_commit_the_same_input() {
             }
             deed
         };
+        scene.init(P);
+        scene.init((8, 0));
         scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, commit(P, 1, "a", 9));
         scene.end(P, true);
         // In the next generation the partition may have moved.
@@ -597,6 +607,7 @@ fn w1_a_request_is_overtaken() {
         if !broken {
             scene.gap();
         }
+        scene.fact(|_| {});
         scene.fact(|fact| fact.ending = Ending::Unanswered(Unanswered::Overtaken));
         scene.fact(|_| {});
     });

@@ -4,7 +4,8 @@ use kafka_wire::ApiKey;
 
 use super::scene::*;
 use crate::checker::wire::Invariant;
-use crate::history::facts::{Deed, Topic};
+use crate::history::facts::{Deed, Ending, Topic};
+use crate::history::wire::Unanswered;
 
 fn clean(tell: impl FnOnce(&mut Scene)) {
     let mut scene = Scene::new();
@@ -174,6 +175,43 @@ fn a_capture_that_begins_in_mid_stream_proves_little_and_names_nothing() {
     assert!(found.judged);
     assert!(found.stats.checks[Invariant::P3.name()].could_not > 0);
     assert!(found.stats.checks[Invariant::W1.name()].could_not > 0);
+}
+
+/// A transaction that is aborted and another that is committed, of one epoch; the first EndTxn was
+/// not captured.
+fn without_the_first_end(is_followed: bool, hole: bool) -> Vec<String> {
+    let mut scene = Scene::new();
+    if is_followed {
+        scene.init(P);
+    }
+    scene.produce(data(P, 0, 0, 1), (0, 0));
+    if hole {
+        scene.gap();
+    }
+    scene.produce(data(P, 2, 1, 1), (0, 2));
+    scene.end(P, true);
+    let [first, second] = [data(P, 0, 0, 1), data(P, 2, 1, 1)];
+    let mut fetched = read(vec![first, marker(P, 1, false), second, marker(P, 3, true)]);
+    fetched.aborted = vec![(P.0, 0)];
+    scene.fetch(fetched);
+    let found = scene.finish();
+    found.anomalies.into_keys().chain(found.operations.into_keys()).collect()
+}
+
+#[test]
+fn an_end_that_was_not_captured_may_have_come_before_the_one_that_was() {
+    assert_eq!(without_the_first_end(false, false), [""; 0]);
+    assert_eq!(without_the_first_end(true, true), [""; 0]);
+    let p5 = Invariant::P5.name();
+    assert_eq!(without_the_first_end(true, false), [p5, "lost-write", "torn-transaction"]);
+}
+
+#[test]
+fn a_response_may_be_missing_where_none_was_heard_before() {
+    let mut scene = Scene::new();
+    scene.fact(|fact| fact.ending = Ending::Unanswered(Unanswered::Overtaken));
+    scene.fact(|_| {});
+    assert_eq!(scene.names(), [""; 0]);
 }
 
 #[test]
