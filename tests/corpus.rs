@@ -23,7 +23,7 @@ use fencepost::run::judge::{Given, judge};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use support::{World, history_tapped};
+use support::{Ticking, World, history_tapped};
 
 const BUGS: &[Bug] = &[
     Bug::DeliverAborted,
@@ -33,7 +33,6 @@ const BUGS: &[Bug] = &[
     Bug::LsoPastOpenTxn,
     Bug::ChangeRecord,
     Bug::SkipOnFetch,
-    Bug::LoseAckedWrite,
     Bug::AppendRefused,
     Bug::AcceptZombie,
 ];
@@ -154,7 +153,7 @@ fn tapped(talk: impl FnOnce(Arc<PcapngTap>)) -> Vec<u8> {
 }
 
 fn recorded(world: &World, seed: u64) -> Vec<u8> {
-    tapped(|tap| drop(history_tapped(world, seed, tap)))
+    tapped(|tap| drop(history_tapped(world, seed, Arc::new(Ticking::new(tap)))))
 }
 
 /// The beginning of a handshake of TLS 1.2, and bytes that look like chance.

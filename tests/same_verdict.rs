@@ -26,14 +26,14 @@ use fencepost::checker::{Validity, Verdict, wire::Invariant};
 use fencepost::run::Plan;
 use fencepost::run::judge::{Given, judge};
 use serde_json::Value;
-use support::{World, history_tapped};
+use support::{Ticking, World, history_tapped};
 
 /// Runs a world and leaves behind what a run folder has.
 fn run(world: &World, seed: u64, folder: &Path) {
     let wire = folder.join("wire.pcapng");
     let open = Box::new(move |_| Ok(Box::new(File::create(&wire)?) as Box<_>));
     let tap = Arc::new(PcapngTap::new(open, u64::MAX).unwrap());
-    let history = history_tapped(world, seed, tap.clone());
+    let history = history_tapped(world, seed, Arc::new(Ticking::new(tap.clone())));
     tap.finish().unwrap();
     fs::write(folder.join("history.jsonl"), history).unwrap();
     fs::write(folder.join("plan.toml"), Plan::default().to_toml()).unwrap();

@@ -165,12 +165,16 @@ impl Write for Kept {
 
 /// A tap for which no two things happen at once: time stands still while there is work, and packets
 /// of one moment have no order.
-struct Ticking {
+pub(crate) struct Ticking {
     tap: Arc<PcapngTap>,
     last_ns: AtomicU64,
 }
 
 impl Ticking {
+    pub(crate) fn new(tap: Arc<PcapngTap>) -> Self {
+        Self { tap, last_ns: AtomicU64::new(0) }
+    }
+
     fn after(&self, time_ns: u64) -> u64 {
         let last = self.last_ns.load(Ordering::Relaxed);
         let next = time_ns.max(last + 1);
@@ -271,7 +275,7 @@ pub(crate) fn recorded(world: &World, seed: u64) -> Run {
     let open = kept.clone();
     let tap = PcapngTap::new(Box::new(move |_| Ok(Box::new(open.clone()))), u64::MAX);
     let tap = Arc::new(tap.expect("memory takes every write"));
-    let ticking = Ticking { tap: tap.clone(), last_ns: AtomicU64::new(0) };
+    let ticking = Ticking::new(tap.clone());
     let history = history_tapped(world, seed, Arc::new(ticking));
     tap.finish().expect("memory takes every write");
     let wire = std::mem::take(&mut *kept.0.lock().unwrap_or_else(PoisonError::into_inner));
