@@ -27,6 +27,8 @@ use crate::history::tap::{Connection, Direction};
 
 /// How much more of a header that came in pieces is looked at each time.
 const CARRY_BYTES: usize = 64;
+/// A frame this long is worth moving without reading it.
+const BULK_BYTES: usize = 64 * 1024;
 
 /// The bytes of one connection.
 pub(super) struct Flow {
@@ -174,19 +176,32 @@ impl Flow {
     ) {
         let rest = &cursor.input[cursor.at..];
         let carry = &self.lanes[way as usize].carry;
-        let (total, peeked) = match peek(way, if carry.is_empty() { rest } else { carry }) {
-            Head::Frame(total, peeked) => (total, peeked),
+        match peek(way, if carry.is_empty() { rest } else { carry }) {
+            Head::Frame(total, peeked) => self.begin(way, total, peeked, cursor, interest, pieces),
             Head::More(limit) => {
                 let missing = limit.saturating_sub(carry.len()).min(CARRY_BYTES);
                 let taken = cursor.take(missing, pieces);
-                return self.lane(way).carry.extend_from_slice(&cursor.input[taken]);
+                self.lane(way).carry.extend_from_slice(&cursor.input[taken]);
             }
             Head::Lost(length) => {
                 self.tell_tap(way, &format!("length {length}: frames cannot be told apart"));
                 self.lane(way).state = State::Lost;
-                return self.pass_carry(way, pieces);
+                self.pass_carry(way, pieces);
             }
-        };
+        }
+    }
+
+    /// A frame begins whose header is known.
+    fn begin(
+        &mut self,
+        way: Direction,
+        total: usize,
+        peeked: Option<Peeked>,
+        cursor: &mut Cursor<'_>,
+        interest: &Interest,
+        pieces: &mut Vec<Piece>,
+    ) {
+        let rest = &cursor.input[cursor.at..];
         self.meter.frame(way);
         let Some(about) = self.understand(way, total, peeked) else {
             // The broker answers what the client did not ask.
@@ -204,6 +219,7 @@ impl Flow {
             self.pass_carry(way, pieces);
             self.goes(way, about);
             self.lane(way).state = State::Pass { left: total - carried, then: None };
+            self.lane(way).is_bulky = total >= BULK_BYTES;
         } else if carried == 0 && rest.len() >= total {
             // It is all here: no copy is made unless it changes.
             cursor.flush(pieces);
@@ -218,6 +234,44 @@ impl Flow {
             self.lane(way).state = State::Gather { about, bytes, left: total - carried };
         }
         self.settle(way, interest, pieces);
+    }
+
+    /// Begins a large frame of which only the first bytes were looked at and none was taken; says
+    /// whether it is one. Nothing has happened where it is not.
+    pub(super) fn foresee(
+        &mut self,
+        way: Direction,
+        start: &[u8],
+        interest: &Interest,
+        pieces: &mut Vec<Piece>,
+    ) -> bool {
+        match peek(way, start) {
+            Head::Frame(total @ BULK_BYTES.., peeked) => {
+                let mut nothing = Cursor { input: &[], at: 0, run: 0 };
+                self.begin(way, total, peeked, &mut nothing, interest, pieces);
+                true
+            }
+            _ => false,
+        }
+    }
+
+    /// How many bytes pass yet that nobody needs to see.
+    pub(super) fn unseen(&self, way: Direction) -> Option<usize> {
+        match self.lanes[way as usize].state {
+            State::Pass { left, then: None } => Some(left),
+            _ => None,
+        }
+    }
+
+    /// So many of them passed.
+    pub(super) fn passed_unseen(&mut self, way: Direction, count: usize, pieces: &mut Vec<Piece>) {
+        let mut nothing = Cursor { input: &[], at: 0, run: 0 };
+        if let State::Pass { left, .. } = &mut self.lane(way).state {
+            *left -= count;
+            if *left == 0 {
+                self.pass_ended(way, &mut nothing, pieces);
+            }
+        }
     }
 
     /// Ends the frame where its header was all of it.

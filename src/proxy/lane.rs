@@ -77,6 +77,8 @@ pub(super) struct Lane {
     pub(super) is_over: bool,
     /// A rule kept something back: what comes of it is waited for a little at the end.
     pub(super) was_held: bool,
+    /// The last frame that passed was a large one: so may be the next.
+    pub(super) is_bulky: bool,
 }
 
 impl Lane {
@@ -89,6 +91,7 @@ impl Lane {
             overtaken: Vec::new(),
             is_over: false,
             was_held: false,
+            is_bulky: false,
         }
     }
 

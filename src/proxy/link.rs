@@ -20,6 +20,7 @@ use super::errand::Errand;
 use super::flow::Flow;
 use super::lane::Lane;
 use super::outbox::{End, Outbox, Piece, Written};
+use super::pipe::Pipe;
 use super::rule::{Board, Interest, Phase};
 use super::server::Shared;
 use super::talk::Talk;
@@ -29,6 +30,8 @@ use crate::history::tap::{Connection, Direction};
 
 /// Bytes read at once.
 const BUFFER_BYTES: usize = 256 * 1024;
+/// Bytes of a frame that are looked at before it is moved as a whole.
+const START_BYTES: usize = 256;
 /// Turns of a connection before others have theirs.
 const TURNS_MAX: usize = 8;
 
@@ -38,6 +41,8 @@ const CLIENT: usize = 0;
 /// What the connections of a worker share.
 pub(super) struct Scratch {
     buffer: Box<[u8]>,
+    /// Absent before the first large frame, and where the system has none.
+    pipe: Option<Pipe>,
     pieces: Vec<Piece>,
     /// What the rules ask of frames, as of that revision.
     interest: Interest,
@@ -47,7 +52,8 @@ pub(super) struct Scratch {
 impl Scratch {
     pub(super) fn new() -> Self {
         let buffer = vec![0; BUFFER_BYTES].into_boxed_slice();
-        Self { buffer, pieces: Vec::new(), interest: Interest::default(), revision: None }
+        let interest = Interest::default();
+        Self { buffer, pipe: None, pieces: Vec::new(), interest, revision: None }
     }
 
     fn refresh(&mut self, board: &Board) {
@@ -160,6 +166,9 @@ impl Link {
     }
 
     fn read(&mut self, way: Direction, context: &mut Context<'_>, scratch: &mut Scratch) -> bool {
+        if let Some(moved) = self.move_unseen(way, context, scratch) {
+            return moved;
+        }
         let source = way as usize;
         let Some(side) = &mut self.ends[source] else { return false };
         let mut buffer = ReadBuf::new(&mut scratch.buffer);
@@ -185,6 +194,71 @@ impl Link {
         let Scratch { buffer, pieces, interest, .. } = scratch;
         self.take_in(way, &buffer[..count], context, interest, pieces);
         true
+    }
+
+    /// Moves what of a large frame nobody needs to see from socket to socket, and says as
+    /// [`Link::pump`] whether it did; absent where what comes is to be read.
+    fn move_unseen(
+        &mut self,
+        way: Direction,
+        context: &mut Context<'_>,
+        scratch: &mut Scratch,
+    ) -> Option<bool> {
+        let (source, sink) = (way as usize, 1 - way as usize);
+        let Self { flow, ends, .. } = self;
+        let is_seen = flow.shared.tap.is_some() || flow.throttles[source].is_some();
+        if is_seen || !flow.lane(way).is_bulky {
+            return None;
+        }
+        let from = ends[source].as_ref()?.socket()?;
+        let to = ends[sink].as_ref()?.socket()?;
+        let Scratch { pipe, pieces, interest, .. } = scratch;
+        if flow.lane(way).is_between_frames() {
+            let mut start = [0; START_BYTES];
+            let mut start = ReadBuf::new(&mut start);
+            match from.poll_peek(context, &mut start) {
+                Poll::Pending => return Some(false),
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(Ok(0)) => return None,
+                Poll::Ready(Err(_)) => {
+                    self.lost(source);
+                    return Some(true);
+                }
+            }
+            if flow.foresee(way, start.filled(), interest, pieces) {
+                // What a rule does to it comes first.
+                self.hand_on(way, &[], context, pieces);
+                return Some(true);
+            }
+        }
+        let limit = flow.unseen(way)?.min(BUFFER_BYTES);
+        if pipe.is_none() {
+            *pipe = Pipe::new().ok();
+        }
+        let filled = pipe.as_ref()?.poll_fill(context, from, limit);
+        match filled {
+            Poll::Pending => return Some(false),
+            Poll::Ready(Ok(0)) => self.heard_last(way),
+            Poll::Ready(Ok(count)) => {
+                flow.meter.bytes(way, count);
+                match pipe.as_mut()?.drain(context, to, count) {
+                    Ok(rest) => self.outboxes[source].push(rest, false),
+                    Err(_) => {
+                        *pipe = None;
+                        self.lost(sink);
+                    }
+                }
+                self.flow.passed_unseen(way, count, pieces);
+                self.hand_on(way, &[], context, pieces);
+            }
+            Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidInput => {
+                // This system does not move bytes between these: they are read.
+                flow.lane(way).is_bulky = false;
+                return None;
+            }
+            Poll::Ready(Err(_)) => self.lost(source),
+        }
+        Some(true)
     }
 
     fn take_in(

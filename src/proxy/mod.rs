@@ -32,6 +32,7 @@ mod link;
 mod naming;
 mod opening;
 mod outbox;
+mod pipe;
 pub mod rule;
 mod secure;
 pub mod server;

@@ -28,12 +28,21 @@ pub(super) trait Side: AsyncRead + AsyncWrite + Send + Unpin {
     fn poll_left(&mut self, _: &mut Context<'_>) -> Poll<()> {
         Poll::Ready(())
     }
+
+    /// The socket, where what is written is what goes over the wire.
+    fn socket(&self) -> Option<&TcpStream> {
+        None
+    }
 }
 
 impl Side for TcpStream {
     fn end_by_reset(&self) {
         // Where the kernel refuses, the connection ends in order: still an end.
         drop(socket2::SockRef::from(self).set_linger(Some(Duration::ZERO)));
+    }
+
+    fn socket(&self) -> Option<&TcpStream> {
+        Some(self)
     }
 }
 

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::disallowed_methods, reason = "tests")]
 
 mod actions;
+mod bulk;
 mod hostile;
 mod kafka;
 mod passing;

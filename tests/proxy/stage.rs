@@ -33,6 +33,15 @@ impl Stage {
     }
 
     pub(crate) fn planned(rules: &[&str], change: impl FnOnce(&mut Plan)) -> Self {
+        Self::tapped(rules, change, true)
+    }
+
+    /// Without a tap, which is shown every byte: what nobody looks at may go unseen.
+    pub(crate) fn unwatched(rules: &[&str], change: impl FnOnce(&mut Plan)) -> Self {
+        Self::tapped(rules, change, false)
+    }
+
+    fn tapped(rules: &[&str], change: impl FnOnce(&mut Plan), is_tapped: bool) -> Self {
         let broker = TcpListener::bind("127.0.0.1:0").unwrap();
         let mut list = Rules::new(Chance::from_seed(7));
         for text in rules {
@@ -47,7 +56,7 @@ impl Stage {
         let mut plan = Plan::to(vec![endpoint(&broker)]);
         change(&mut plan);
         let told = Arc::new(Told::default());
-        let tap = Some(told.clone() as Arc<dyn Tap>);
+        let tap = is_tapped.then(|| told.clone() as Arc<dyn Tap>);
         let proxy = proxy::start(plan, Arc::new(board), tap, clock::real()).unwrap();
         Self { proxy, broker, acts, told }
     }

@@ -1,0 +1,155 @@
+//! Large frames that nobody looks at go from socket to socket, and nothing else changes.
+
+use std::io::Write;
+use std::net::TcpStream;
+use std::thread;
+
+use kafka_wire::ApiKey;
+use socket2::SockRef;
+
+use crate::stage::{Peer, Stage, heartbeat, lives, request, response};
+
+const LARGE: usize = 600_000;
+
+/// A frame's body in which every stretch differs from every other.
+fn body(bytes: usize, id: i32) -> Vec<u8> {
+    (0..bytes).map(|at| ((at * 7919) >> 8) as u8 ^ at as u8 ^ id as u8).collect()
+}
+
+fn produce(bytes: usize, id: i32) -> Vec<u8> {
+    // Version, transactional id and acks are those of a real one, so that an answer is expected.
+    let start = [&[0xff, 0xff, 0xff, 0xff][..], &[0, 0, 0, 9]].concat();
+    request(ApiKey::PRODUCE, 8, id, &[start, body(bytes, id)].concat())
+}
+
+fn answer(bytes: usize, id: i32) -> Vec<u8> {
+    response(ApiKey::PRODUCE, 8, id, &body(bytes, id))
+}
+
+fn say(stream: &TcpStream, frames: &[Vec<u8>]) {
+    let mut stream = stream;
+    frames.iter().for_each(|frame| stream.write_all(frame).unwrap());
+}
+
+/// Large frames and small ones between them.
+fn sizes(count: i32) -> impl Iterator<Item = (usize, i32)> {
+    (0..count).map(|id| (if id % 4 == 3 { 40 } else { LARGE + id as usize * 1000 }, id))
+}
+
+/// All of it both ways at once; where a side's room is narrow, little of it is taken at a time.
+fn converse(stage: &Stage, is_narrow: bool) {
+    let (mut client, mut broker) = stage.connect();
+    if is_narrow {
+        for peer in [&client, &broker] {
+            SockRef::from(&peer.0).set_recv_buffer_size(4096).unwrap();
+        }
+    }
+    let requests: Vec<_> = sizes(12).map(|(size, id)| produce(size, id)).collect();
+    let answers: Vec<_> = sizes(12).map(|(size, id)| answer(size, id)).collect();
+    let (to_proxy, from_broker) = (client.0.try_clone().unwrap(), broker.0.try_clone().unwrap());
+    thread::scope(|scope| {
+        scope.spawn(|| say(&to_proxy, &requests));
+        scope.spawn(|| {
+            for (asked, answer) in requests.iter().zip(&answers) {
+                assert!(broker.frame() == *asked, "a request changed on its way");
+                say(&from_broker, std::slice::from_ref(answer));
+            }
+        });
+        for answer in &answers {
+            assert!(client.frame() == *answer, "a response changed on its way");
+        }
+    });
+    lives((&mut client, &mut broker), 99);
+}
+
+#[test]
+fn large_frames_pass_byte_by_byte_whoever_watches() {
+    for is_narrow in [false, true] {
+        converse(&Stage::new(&[]), is_narrow);
+        converse(&Stage::unwatched(&[], |_| {}), is_narrow);
+    }
+}
+
+#[test]
+fn connections_of_one_worker_do_not_mix() {
+    let stage = Stage::unwatched(&[], |plan| plan.workers = 1);
+    thread::scope(|scope| {
+        let connections: Vec<_> = (0..4).map(|_| scope.spawn(|| converse(&stage, true))).collect();
+        connections.into_iter().for_each(|connection| connection.join().unwrap());
+    });
+    assert_eq!(stage.proxy.total().traffic.frames, [4 * 13, 4 * 13]);
+}
+
+#[test]
+fn a_frame_that_is_torn_arrives_as_far_as_it_came() {
+    let stage = Stage::unwatched(&[], |_| {});
+    let (mut client, mut broker) = stage.connect();
+    let (whole, torn) = (produce(LARGE, 1), produce(LARGE, 2));
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            client.send(&whole);
+            client.send(&torn[..LARGE / 2]);
+        });
+        assert!(broker.frame() == produce(LARGE, 1));
+        assert!(broker.rest() == (produce(LARGE, 2)[..LARGE / 2].to_vec(), false));
+    });
+}
+
+#[test]
+fn a_broker_that_goes_in_mid_frame_takes_its_client_only() {
+    let stage = Stage::unwatched(&[], |plan| plan.workers = 1);
+    let (mut other, mut at_other) = stage.connect();
+    let (client, mut broker) = stage.connect();
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            // It fails when it hears of the end, which may be late.
+            let mut stream = &client.0;
+            while stream.write_all(&produce(LARGE, 1)).is_ok() {}
+        });
+        broker.frame();
+        broker.read(LARGE / 2);
+        drop(broker);
+    });
+    lives((&mut other, &mut at_other), 5);
+}
+
+#[test]
+fn rules_see_large_frames_behind_large_frames() {
+    let rules =
+        ["hold Produce request nth=3 for=1ms", "cut Produce request nth=5 how=close at=70000"];
+    let stage = Stage::unwatched(&rules, |_| {});
+    let (mut client, mut broker) = stage.connect();
+    thread::scope(|scope| {
+        scope.spawn(move || {
+            for id in 1..=5 {
+                client.send(&produce(LARGE, id));
+                client.send(&heartbeat(100 + id));
+            }
+        });
+        for id in 1..=4 {
+            assert!(broker.frame() == produce(LARGE, id), "{id}");
+            broker.hears(&heartbeat(100 + id));
+        }
+        assert_eq!(broker.read(70_000), produce(LARGE, 5)[..70_000]);
+        assert!(broker.rest().0.is_empty());
+    });
+    assert!(stage.act().starts_with("hold Produce"));
+}
+
+#[test]
+fn a_rule_that_comes_later_sees_what_begins_later() {
+    let stage = Stage::unwatched(&[], |_| {});
+    let (mut client, mut broker) = stage.connect();
+    let mut pass = |id: i32| {
+        thread::scope(|scope| {
+            scope.spawn(|| client.send(&produce(LARGE, id)));
+            assert!(broker.frame() == produce(LARGE, id));
+        });
+    };
+    pass(1);
+    pass(2);
+    stage.proxy.rules().add("cut Produce request how=close at=9".parse().unwrap()).unwrap();
+    let Peer(stream) = &client;
+    say(stream, &[produce(300, 3)]);
+    assert_eq!(broker.rest().0.len(), 9);
+}
