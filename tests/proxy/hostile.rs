@@ -56,7 +56,12 @@ fn what_is_no_kafka_is_not_kept_waiting_for_more_of_it() {
 
 #[test]
 fn a_side_that_never_reads_stops_its_own_client_only() {
-    let stage = Stage::new(&[]);
+    stops_its_own_client_only(&Stage::new(&[]));
+    // Unseen bytes stop as those do that a tap is shown.
+    stops_its_own_client_only(&Stage::unwatched(&[], |_| {}));
+}
+
+fn stops_its_own_client_only(stage: &Stage) {
     let (client, mut deaf) = stage.connect();
     let (mut other_client, mut other_broker) = stage.connect();
     let frame = request(ApiKey::PRODUCE, 9, 1, &[7; 100_000]);
