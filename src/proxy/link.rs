@@ -220,8 +220,8 @@ impl Link {
                 Poll::Pending => return Some(false),
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(Ok(0)) => return None,
-                Poll::Ready(Err(_)) => {
-                    self.lost(source);
+                Poll::Ready(Err(error)) => {
+                    self.broke(source, error.kind());
                     return Some(true);
                 }
             }
@@ -243,9 +243,9 @@ impl Link {
                 flow.meter.bytes(way, count);
                 match pipe.as_mut()?.drain(context, to, count) {
                     Ok(rest) => self.outboxes[source].push(rest, false),
-                    Err(_) => {
+                    Err(error) => {
                         *pipe = None;
-                        self.lost(sink);
+                        self.broke(sink, error.kind());
                     }
                 }
                 self.flow.passed_unseen(way, count, pieces);
@@ -256,7 +256,7 @@ impl Link {
                 flow.lane(way).is_bulky = false;
                 return None;
             }
-            Poll::Ready(Err(_)) => self.lost(source),
+            Poll::Ready(Err(error)) => self.broke(source, error.kind()),
         }
         Some(true)
     }

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::net::TcpStream;
 use std::thread;
+use std::time::Duration;
 
 use kafka_wire::ApiKey;
+use socket2::SockRef;
 
 use crate::stage::{Peer, Stage, heartbeat, lives, request, response};
 
@@ -147,4 +149,32 @@ fn a_rule_that_comes_later_sees_what_begins_later() {
     let Peer(stream) = &client;
     say(stream, &[produce(300, 3)]);
     assert_eq!(broker.rest().0.len(), 9);
+}
+
+#[test]
+fn a_reset_in_mid_frame_is_handed_on() {
+    for by_client in [true, false] {
+        let stage = Stage::unwatched(&[], |_| {});
+        let (mut client, mut broker) = stage.connect();
+        for id in 1..=2 {
+            let (whole, torn) = (produce(LARGE, id), answer(LARGE, id));
+            thread::scope(|scope| {
+                scope.spawn(|| client.send(&whole));
+                assert!(broker.frame() == whole);
+            });
+            let end = if id == 2 && !by_client { LARGE / 2 } else { torn.len() };
+            thread::scope(|scope| {
+                scope.spawn(|| broker.send(&torn[..end]));
+                assert!(client.read(end) == torn[..end]);
+            });
+        }
+        if by_client {
+            client.send(&produce(LARGE, 3)[..LARGE / 2]);
+            broker.read(LARGE / 2);
+        }
+        let (gone, mut other) = if by_client { (client, broker) } else { (broker, client) };
+        SockRef::from(&gone.0).set_linger(Some(Duration::ZERO)).unwrap();
+        drop(gone);
+        assert_eq!(other.rest(), (vec![], true), "{by_client}");
+    }
 }

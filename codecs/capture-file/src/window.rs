@@ -4,8 +4,10 @@
 
 use std::io::{self, BufReader, Cursor, Read};
 
-/// Bytes a window begins with: large enough for few reads, small enough to stay in the cache.
+/// Bytes a window grows to by itself: large enough for few reads, small enough to stay in the cache.
 const WINDOW_BYTES: usize = 256 * 1024;
+/// Bytes it begins with: a small file pays for little.
+const WINDOW_BYTES_MIN: usize = 4 * 1024;
 /// Largest window a zstd frame may ask for, as a power of two: what `zstd` itself allows.
 const ZSTD_WINDOW_LOG_MAX: u32 = 27;
 
@@ -64,7 +66,7 @@ impl<R: Read> Window<R> {
                 Source::Zstd(Box::new(decoder))
             }
         };
-        let buffer = vec![0; WINDOW_BYTES];
+        let buffer = vec![0; WINDOW_BYTES_MIN];
         Ok(Self { source, buffer, start: 0, end: 0, base: 0, damage: None })
     }
 
@@ -121,6 +123,7 @@ impl<R: Read> Window<R> {
     }
 
     fn make_room(&mut self, bytes: usize) {
+        let was_full = self.end == self.buffer.len();
         self.buffer.copy_within(self.start..self.end, 0);
         self.base += self.start as u64;
         self.end -= self.start;
@@ -129,6 +132,8 @@ impl<R: Read> Window<R> {
         if self.buffer.len() < bytes && self.end * 2 >= self.buffer.len() {
             let larger = self.buffer.len() * 2;
             self.buffer.resize(larger, 0);
+        } else if was_full && self.buffer.len() < WINDOW_BYTES {
+            self.buffer.resize((self.buffer.len() * 4).min(WINDOW_BYTES), 0);
         }
     }
 

@@ -19,6 +19,9 @@ use crate::checker::verdict::{Case, Found};
 use crate::history::columns::Op;
 use crate::history::{KeyId, Value};
 
+/// Offsets of one duplicate whose operations are told.
+const OFFSETS_TOLD_MAX: usize = 16;
+
 /// All kinds of which something was found.
 pub(super) fn of(
     analysis: &Analysis<'_>,
@@ -315,7 +318,8 @@ impl<'a, 'h> Teller<'a, 'h> {
         let writer = self.of_key().values.writer[duplicate.value as usize];
         let mut rows = vec![writer];
         let mut said = Vec::new();
-        for &offset in &duplicate.offsets {
+        // Each is looked for through the whole key.
+        for &offset in duplicate.offsets.iter().take(OFFSETS_TOLD_MAX) {
             if let Some(row) = self.acknowledged_at(duplicate.value, offset) {
                 rows.push(row);
                 said.push(format!("it was acknowledged at {offset}"));
