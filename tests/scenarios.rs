@@ -13,10 +13,14 @@ use tempfile::TempDir;
 /// Those that need one node and no fault.
 const ONE_NODE: &[&str] =
     &["S1", "S2", "S3", "S4", "S5", "S6", "S7", "S8", "S9", "S10", "S11", "S12", "S15", "S18"];
+/// Those in which the network is at fault, through the proxy.
+const NETWORK: &[&str] = &["S1-cut", "S2-cut", "S25", "S26"];
 /// Those in which a node of three is killed.
-const KILLED: &[&str] = &["S12-leader-killed", "S13", "S16", "S19"];
+const KILLED: &[&str] = &["S12-leader-killed", "S13", "S16", "S16-every", "S19"];
 /// Those in which a node is paused: a broker in the tool's own process cannot be.
-const PAUSED: &[&str] = &["S14", "S17"];
+const PAUSED: &[&str] = &["S13-paused", "S14", "S16-paused", "S17", "S19-paused"];
+/// Those in which other people's clients take part: tests/strangers.rs holds them.
+const STRANGERS: &[&str] = &["S17-java", "S17-librdkafka", "S18-java", "S18-librdkafka"];
 
 fn run(store: &Path, arguments: &[&str]) -> Vec<Json> {
     let mut command = Command::cargo_bin("fencepost").unwrap();
@@ -63,17 +67,20 @@ fn check(names: &[&str], style: &str, column: &str, broker: &[&str]) {
 
 #[test]
 fn version_one_shows_what_it_is_expected_to() {
-    check(ONE_NODE, "old", "verified", &["--broker-property", "transaction.version=1"]);
+    let all = [ONE_NODE, NETWORK].concat();
+    check(&all, "old", "verified", &["--broker-property", "transaction.version=1"]);
 }
 
 #[test]
 fn old_clients_of_version_two_meet_version_one() {
-    check(ONE_NODE, "old", "old_on_tv2", &["--broker-property", "transaction.version=2"]);
+    let all = [ONE_NODE, NETWORK].concat();
+    check(&all, "old", "old_on_tv2", &["--broker-property", "transaction.version=2"]);
 }
 
 #[test]
 fn version_two_shows_nothing() {
-    check(ONE_NODE, "new", "tv2", &["--broker-property", "transaction.version=2"]);
+    let all = [ONE_NODE, NETWORK].concat();
+    check(&all, "new", "tv2", &["--broker-property", "transaction.version=2"]);
 }
 
 #[test]
@@ -94,7 +101,7 @@ fn every_scenario_is_in_one_of_the_tables_or_was_found_by_a_sweep() {
     for scenario in listed["scenarios"].as_array().unwrap() {
         let name = scenario["name"].as_str().unwrap();
         let number: u32 = name[1..].split('-').next().unwrap().parse().unwrap();
-        let is_here = [ONE_NODE, KILLED, PAUSED].concat().contains(&name);
+        let is_here = [ONE_NODE, NETWORK, KILLED, PAUSED, STRANGERS].concat().contains(&name);
         assert!(is_here || number >= 20, "{name} is never run");
     }
     let numbers: Vec<String> = (1..20).map(|number| format!("S{number}")).collect();
@@ -122,18 +129,19 @@ fn real_kafka_shows_what_each_file_expects() {
     for version in versions {
         let kafka = ["--broker", "kafka", "--broker-version", version];
         let with = |property: &'static str| [&kafka[..], &["--broker-property", property]].concat();
-        let faults = [KILLED, &["S14"]].concat();
+        let faults = [KILLED, &["S13-paused", "S14", "S16-paused", "S19-paused"]].concat();
+        let one_node = [ONE_NODE, NETWORK].concat();
         if version.starts_with('3') {
-            check(&[ONE_NODE, &["S17"]].concat(), "old", "verified", &kafka);
+            check(&[&one_node[..], &["S17"]].concat(), "old", "verified", &kafka);
             let unverified = with("transaction.partition.verification.enable=false");
-            check(ONE_NODE, "old", "unverified", &unverified);
+            check(&one_node, "old", "unverified", &unverified);
             check(&faults, "old", "verified", &kafka);
         } else {
             let version_one = with("transaction.version=1");
-            check(ONE_NODE, "old", "verified", &version_one);
-            check(ONE_NODE, "old", "old_on_tv2", &kafka);
+            check(&one_node, "old", "verified", &version_one);
+            check(&one_node, "old", "old_on_tv2", &kafka);
             check(&["S17"], "old", "old_on_tv2", &kafka);
-            check(ONE_NODE, "new", "tv2", &kafka);
+            check(&one_node, "new", "tv2", &kafka);
             check(&faults, "new", "tv2", &kafka);
         }
     }

@@ -3,7 +3,9 @@
 //! Recorded are operations and every byte, in a run folder or in memory; both are judged by the
 //! path every record is judged by, and what does not go on is added to the verdict.
 
+use std::collections::BTreeMap;
 use std::io::{self, Cursor, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -17,10 +19,13 @@ use crate::history::tap::{NoTap, Tap};
 use crate::history::{History, Recorder};
 use crate::scenario::progress::Stuck;
 use crate::scenario::switchboard::{NoWay, Switchboard};
+use crate::scenario::way_in::WayIn;
 use crate::scenario::{Column, Conversation, Ground, Held, Names, Style, ground, hold};
 use crate::world::Clock;
 
+use super::nemesis;
 use super::packets::{self, Source};
+use crate::proxy::rule::Act;
 
 /// How long an answer may take.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
@@ -40,6 +45,10 @@ pub struct With<'w> {
     pub column: Column,
     /// What the brokers say they speak.
     pub versions: &'w Versions,
+    /// Where other people's programs find their files and leave what they say.
+    pub folder: &'w Path,
+    /// Words of their commands that are not as the conversation has them.
+    pub words: &'w BTreeMap<String, String>,
 }
 
 /// What a conversation came to, judged.
@@ -60,6 +69,9 @@ pub enum ConversationError {
     /// The brokers were not reached.
     #[error(transparent)]
     NoWay(#[from] NoWay),
+    /// There is no proxy before them.
+    #[error("{0}")]
+    WayIn(String),
     /// Its record could not be read back.
     #[error("cannot read what was recorded")]
     Record(#[from] io::Error),
@@ -96,6 +108,7 @@ impl With<'_> {
     ) -> Result<Judged, ConversationError> {
         let (capture, history) = (Memory::default(), Memory::default());
         let recorder = Recorder::new(self.clock.clone(), Box::new(history.clone()));
+        let recorder = Arc::new(recorder);
         let tap = Arc::new(PcapngTap::new(capture.clone().opener(), CAPTURE_BYTES_MAX)?);
         let conduct = conduct(tap.clone(), self.clock);
         let ground = Ground {
@@ -107,9 +120,17 @@ impl With<'_> {
             style: self.style,
             column: self.column,
             versions: self.versions,
+            way_in: self.way_in(conversation, &conduct, &recorder).await?,
+            folder: self.folder,
+            words: self.words,
         };
+        for (name, text) in &conversation.files {
+            std::fs::write(self.folder.join(name), text)?;
+        }
         let board = Switchboard::new(conduct, ground.bootstrap.clone());
-        let held = hold(conversation, &ground, board).await;
+        let held = hold(conversation, &ground, board.through(ground.way_in.clone())).await;
+        // The proxy ends with its last owner, and what passed is recorded then.
+        drop(ground);
         // Dropped connections are closed by their tasks, which must have run.
         tokio::task::yield_now().await;
         recorder.finish()?;
@@ -117,6 +138,25 @@ impl With<'_> {
         let (capture, history) = (capture.take(), history.take());
         let verdict = judge(&held, &capture, &history)?;
         Ok(Judged { held, verdict, capture, history })
+    }
+
+    /// The proxy before the brokers, where the conversation needs one.
+    async fn way_in(
+        &self,
+        conversation: &Conversation,
+        conduct: &Conduct,
+        recorder: &Arc<Recorder>,
+    ) -> Result<Option<Arc<WayIn>>, ConversationError> {
+        if !conversation.needs_proxy() {
+            return Ok(None);
+        }
+        let recorder = recorder.clone();
+        let watch = move |act: &Act<'_>| {
+            recorder.record(nemesis::act_event(act));
+        };
+        let way_in =
+            WayIn::before(&bootstrap(self.cluster), conduct, conduct.tap.clone(), watch).await;
+        Ok(Some(Arc::new(way_in.map_err(ConversationError::WayIn)?)))
     }
 
     /// Makes the topics of a conversation, holds it and judges it.
@@ -157,7 +197,16 @@ fn judge(held: &Held, capture: &[u8], history: &[u8]) -> Result<Verdict, Convers
     // late request of one transaction looks like one of the next.
     expectation.ignore.extend(["P8-offsets-not-atomic", "G3-offset-lost"].map(str::to_owned));
     packets::check(vec![source], &expectation, false)?.add_to(&mut verdict, &expectation);
-    verdict.merge(held.stuck.iter().chain(&held.offsets).map(|stuck| found(stuck, held)));
+    let (clients, brokers): (Vec<&Stuck>, Vec<&Stuck>) =
+        held.stuck.iter().chain(&held.offsets).partition(|stuck| stuck.is_of_client());
+    verdict.merge(brokers.into_iter().map(|stuck| found(stuck, held)));
+    if held.forged > 0 {
+        verdict.pardon(format!(
+            "the proxy forged: {} acts that no network does; nothing is held against the brokers",
+            held.forged
+        ));
+    }
+    verdict.merge(clients.into_iter().map(|stuck| found(stuck, held)));
     verdict.types.retain(|name| name != "empty-transaction-graph");
     verdict.anomalies.remove("empty-transaction-graph");
     if let Some(why) = &held.broken {

@@ -2,6 +2,7 @@
 //! the shortest conversation of each anomaly.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -34,6 +35,10 @@ pub struct Sweep {
     pub column: Column,
     /// What the brokers say they speak.
     pub versions: Arc<Versions>,
+    /// Where other people's programs find their files.
+    pub folder: PathBuf,
+    /// Words of their commands.
+    pub words: BTreeMap<String, String>,
     /// Orders that are held at a time.
     pub at_a_time: usize,
     /// Whether they begin before the leaders of their topics have heard of it.
@@ -102,6 +107,8 @@ impl Sweep {
             style: self.style,
             column: self.column,
             versions: &self.versions,
+            folder: &self.folder,
+            words: &self.words,
         }
     }
 

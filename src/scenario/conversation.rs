@@ -12,7 +12,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 use toml::Spanned;
 
-use super::phrase;
+use super::acts::Act;
+use super::{network, phrase};
 
 /// Which requests the clients of a conversation speak.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -94,6 +95,16 @@ pub struct Conversation {
     /// Properties of the Kafka brokers that are started for it.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub kafka: BTreeMap<String, String>,
+    /// Programs of other people, with their commands: a word of a command may have `{bootstrap}`,
+    /// `{files}`, names of this run and words of `with`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub programs: BTreeMap<String, Vec<String>>,
+    /// Words that commands may have, and what they are unless the command line says otherwise.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub with: BTreeMap<String, String>,
+    /// Files that programs find in `{files}`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// Anomalies expected, by column. A column that is not there is not known.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub expected: BTreeMap<Column, Vec<String>>,
@@ -122,7 +133,7 @@ pub enum Reaction {
     Careful,
 }
 
-/// One step. Exactly one of the first eight says what it does.
+/// One step. Exactly one of the first eleven says what it does.
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Step {
@@ -151,6 +162,15 @@ pub struct Step {
     /// Reads a whole partition: `t-0`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read: Option<String>,
+    /// Gives the proxy a rule; `as` says how it is called.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rule: Option<String>,
+    /// Takes the rule of that name away, which ends what it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lift: Option<String>,
+    /// Runs a program.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub run: Option<String>,
 
     /// Only in that style.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -224,7 +244,13 @@ pub struct Step {
     /// The next step does not wait for the answer.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub unawaited: bool,
-    /// The error codes its answer may have.
+    /// It goes to the broker itself, past the proxy.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub direct: bool,
+    /// What a program must have said, in this order, when it has ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub says: Option<Vec<String>>,
+    /// The error codes its answer may have, or the exit codes of a program.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub expect: Option<Expect>,
     /// What fields of the answer must be, by path.
@@ -357,11 +383,23 @@ struct File {
     #[serde(default)]
     kafka: BTreeMap<String, String>,
     #[serde(default)]
+    programs: BTreeMap<String, Spanned<Vec<String>>>,
+    #[serde(default)]
+    with: BTreeMap<String, String>,
+    #[serde(default)]
+    files: BTreeMap<String, String>,
+    #[serde(default)]
     expected: BTreeMap<Column, Vec<String>>,
 }
 
 fn old_style() -> Spanned<Vec<Style>> {
     Spanned::new(0..0, vec![Style::Old])
+}
+
+/// Whether a text can name a conversation, a program or a file: it stays in its folder.
+fn is_name(text: &str) -> bool {
+    text.starts_with(|c: char| c.is_ascii_alphanumeric())
+        && text.chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
 }
 
 impl Conversation {
@@ -390,9 +428,7 @@ impl Conversation {
                 format!("topic {name} has {} partitions: expected 1 to 100", count.get_ref());
             return Err(bad(count.span().start, reason));
         }
-        if read.name.get_ref().is_empty()
-            || !read.name.get_ref().chars().all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
-        {
+        if !is_name(read.name.get_ref()) {
             let reason = "a name has letters, digits, - _ and . only".to_owned();
             return Err(bad(read.name.span().start, reason));
         }
@@ -410,8 +446,25 @@ impl Conversation {
             topics: read.topics.into_iter().map(|(k, v)| (k, v.into_inner())).collect(),
             producers: read.producers,
             kafka: read.kafka,
+            programs: read.programs.iter().map(|(k, v)| (k.clone(), v.get_ref().clone())).collect(),
+            with: read.with,
+            files: read.files,
             expected: read.expected,
         };
+        for name in conversation.files.keys().chain(conversation.programs.keys()) {
+            if !is_name(name) {
+                return Err(bad(
+                    0,
+                    format!(
+                        "{name}: a file's or program's name has letters, digits, - _ and . only, and begins with none of these"
+                    ),
+                ));
+            }
+        }
+        for (name, command) in &read.programs {
+            network::check_program(&conversation, command.get_ref())
+                .map_err(|reason| bad(command.span().start, format!("program {name}: {reason}")))?;
+        }
         conversation.check().map_err(|(step, reason)| {
             bad(places.get(step).copied().unwrap_or(0), format!("step {}: {reason}", step + 1))
         })?;
@@ -428,6 +481,8 @@ impl Conversation {
     fn check(&self) -> Result<(), (usize, String)> {
         let mut named: BTreeSet<&str> = BTreeSet::new();
         let mut held: BTreeMap<&str, usize> = BTreeMap::new();
+        let mut rules: BTreeSet<&str> = BTreeSet::new();
+        let mut running: BTreeSet<&str> = BTreeSet::new();
         for (at, step) in self.steps.iter().enumerate() {
             let wrong = |reason: String| (at, reason);
             let act = step.act().map_err(wrong)?;
@@ -445,6 +500,28 @@ impl Conversation {
                         phrase::check(self, step, api, style).map_err(wrong)?;
                     }
                 }
+                Act::Rule(text) => {
+                    network::check_rule(self, text).map_err(wrong)?;
+                    let name = step.name.as_deref().unwrap_or_default();
+                    if !network::is_rule_name(name) || !rules.insert(name) {
+                        return Err(wrong(
+                            "a rule needs a name of its own, in letters, digits and -: as = \"…\""
+                                .into(),
+                        ));
+                    }
+                }
+                Act::Lift(name) if !rules.remove(name) => {
+                    return Err(wrong(format!("no rule is called {name} at this step")));
+                }
+                Act::Run(name) => {
+                    if !self.programs.contains_key(name) {
+                        return Err(wrong(format!("no program {name} under [programs]")));
+                    }
+                    if step.unawaited {
+                        running.insert(name);
+                    }
+                }
+                Act::Await(name) if running.remove(name) => {}
                 Act::Again(name) | Act::Await(name) if !named.contains(name) => {
                     return Err(wrong(format!("no earlier step is called {name}")));
                 }
@@ -459,7 +536,7 @@ impl Conversation {
             if let Some(to) = &step.to {
                 super::switchboard::Party::parse(to).map_err(wrong)?;
             }
-            if let Some(name) = &step.name {
+            if let Some(name) = step.name.as_ref().filter(|_| step.rule.is_none()) {
                 named.insert(name);
             }
             if step.hold {
@@ -518,65 +595,15 @@ impl Conversation {
         self.topics.iter().flat_map(of).collect()
     }
 
+    /// Whether there is a proxy before the brokers while it is held.
+    #[must_use]
+    pub fn needs_proxy(&self) -> bool {
+        !self.programs.is_empty() || self.steps.iter().any(|step| step.rule.is_some())
+    }
+
     /// Groups that steps name.
     #[must_use]
     pub fn groups(&self) -> BTreeSet<&str> {
         self.steps.iter().filter_map(|step| step.group.as_deref()).collect()
-    }
-}
-
-/// What a step does.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Act<'s> {
-    /// Sends a request of an API.
-    Send(&'s str),
-    /// Sends one again.
-    Again(&'s str),
-    /// Lets one arrive.
-    Release(&'s str),
-    /// Awaits an answer.
-    Await(&'s str),
-    /// Closes connections.
-    Close(&'s str),
-    /// Waits until something is so.
-    Wait(&'s str),
-    /// Does something to a broker.
-    Fault(&'s str),
-    /// Reads a partition.
-    Read(&'s str),
-}
-
-impl Step {
-    /// What it does.
-    ///
-    /// # Errors
-    /// Where it does nothing, or more than one thing.
-    pub fn act(&self) -> Result<Act<'_>, String> {
-        let all = [
-            self.send.as_deref().map(Act::Send),
-            self.again.as_deref().map(Act::Again),
-            self.release.as_deref().map(Act::Release),
-            self.r#await.as_deref().map(Act::Await),
-            self.close.as_deref().map(Act::Close),
-            self.wait.as_deref().map(Act::Wait),
-            self.fault.as_deref().map(Act::Fault),
-            self.read.as_deref().map(Act::Read),
-        ];
-        let mut said = all.into_iter().flatten();
-        match (said.next(), said.next()) {
-            (Some(act), None) => Ok(act),
-            (None, _) => Err("expected one of send, again, release, await, close, wait, fault, \
-                              read"
-                .into()),
-            (Some(_), Some(_)) => Err("a step does one thing: it says two of send, again, \
-                                       release, await, close, wait, fault, read"
-                .into()),
-        }
-    }
-
-    /// Whether it is said in a style.
-    #[must_use]
-    pub fn is_in(&self, style: Style) -> bool {
-        self.style.is_none_or(|only| only == style)
     }
 }

@@ -1,6 +1,7 @@
 //! What a conversation is held on: a broker, names nobody else has, and where it is recorded.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,6 +10,7 @@ use kafka_wire::ErrorCode;
 
 use super::conversation::{Column, Conversation, Style};
 use super::switchboard::{NoWay, Switchboard, Whom};
+use super::way_in::WayIn;
 use crate::broker::Cluster;
 use crate::client::admin::{NewTopic, create_topics};
 use crate::client::cluster::{Metadata, TopicPartition, topic_name};
@@ -64,6 +66,12 @@ pub struct Ground<'g> {
     pub column: Column,
     /// What the brokers say they speak.
     pub versions: &'g Versions,
+    /// The proxy before the brokers, where the conversation needs one.
+    pub way_in: Option<Arc<WayIn>>,
+    /// Where programs find their files and leave what they say.
+    pub folder: &'g Path,
+    /// Words of commands that are not as the conversation has them.
+    pub words: &'g BTreeMap<String, String>,
 }
 
 impl Ground<'_> {

@@ -40,6 +40,18 @@ pub struct Stuck {
     pub why: String,
 }
 
+impl Stuck {
+    /// Whether it is a client's doing, whatever the brokers did.
+    #[must_use]
+    pub fn is_of_client(&self) -> bool {
+        [NEVER_ENDS, MISBEHAVES].contains(&self.name)
+    }
+}
+
+/// A program did not end in time.
+pub const NEVER_ENDS: &str = "client-never-ends";
+/// A program ended otherwise, or said something else, than a client must.
+pub const MISBEHAVES: &str = "client-misbehaves";
 /// A transaction that no client has stays open until its timeout.
 pub const LEFT_OPEN: &str = "transaction-left-open";
 /// InitProducerId is refused though nobody has the transactional id.

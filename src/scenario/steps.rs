@@ -20,10 +20,15 @@ pub(super) enum Until {
     Ready,
     /// Milliseconds.
     Time(u64),
+    /// A rule has fired.
+    Fired(String),
+    /// A program has said a line.
+    Says(String, String),
 }
 
 impl Until {
-    /// Reads `ended p`, `state p Ongoing`, `stable t-0`, `moved leader t-0`, `ready` or `time 100`.
+    /// Reads `ended p`, `state p Ongoing`, `stable t-0`, `moved leader t-0`, `ready`, `fired RULE`,
+    /// `says PROGRAM LINE` or `time 100`.
     ///
     /// # Errors
     /// Where it is none of these.
@@ -45,13 +50,21 @@ impl Until {
                 Ok(Self::Moved(party))
             }
             ["ready"] => Ok(Self::Ready),
+            ["fired", name] => Ok(Self::Fired(name.to_owned())),
+            ["says", program, _, ..] => match conversation.programs.contains_key(program) {
+                true => {
+                    let line = text.splitn(3, ' ').nth(2).unwrap_or_default();
+                    Ok(Self::Says(program.to_owned(), line.to_owned()))
+                }
+                false => Err(format!("no program {program} under [programs]")),
+            },
             ["time", ms] => match ms.parse() {
                 Ok(ms) if ms <= 60_000 => Ok(Self::Time(ms)),
                 _ => Err(format!("time {ms}: expected milliseconds, at most 60000")),
             },
             _ => Err(format!(
-                "{text}: expected ended p, state p Ongoing, stable t-0, moved leader t-0, ready \
-                 or time 100"
+                "{text}: expected ended p, state p Ongoing, stable t-0, moved leader t-0, ready, \
+                 fired RULE, says PROGRAM LINE or time 100"
             )),
         }
     }
@@ -135,6 +148,22 @@ pub(super) fn to_toml(conversation: &Conversation) -> String {
     }
     for (name, value) in &conversation.kafka {
         writeln!(out, "{} = {}", text(name), text(value)).expect("a String takes every write");
+    }
+    if !conversation.programs.is_empty() {
+        out.push_str("\n[programs]\n");
+    }
+    for (name, command) in &conversation.programs {
+        let words: Vec<String> = command.iter().map(|word| text(word)).collect();
+        writeln!(out, "{} = [{}]", text(name), words.join(", "))
+            .expect("a String takes every write");
+    }
+    for (table, entries) in [("with", &conversation.with), ("files", &conversation.files)] {
+        if !entries.is_empty() {
+            writeln!(out, "\n[{table}]").expect("a String takes every write");
+        }
+        for (name, value) in entries {
+            writeln!(out, "{} = {}", text(name), text(value)).expect("a String takes every write");
+        }
     }
     if !conversation.expected.is_empty() {
         out.push_str("\n[expected]\n");

@@ -13,6 +13,7 @@ use std::time::Duration;
 use kafka_wire::ErrorCode;
 use kafka_wire::ids::NodeId;
 
+use super::way_in::WayIn;
 use crate::client::cluster::{CoordinatorOf, Metadata, TopicPartition, find_coordinator};
 use crate::client::{Conduct, Connection, Fate};
 
@@ -20,6 +21,8 @@ use crate::client::{Conduct, Connection, Fate};
 const LOOKED_FOR: Duration = Duration::from_secs(20);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(20);
+/// Connections for what the interpreter asks itself: they go past a proxy.
+const OWN: [&str; 3] = ["questions", "reader", "owner"];
 /// Versions every broker since 3.7 speaks.
 const FIND_COORDINATOR: i16 = 4;
 const METADATA: i16 = 12;
@@ -104,6 +107,7 @@ pub struct Switchboard {
     /// How they behave.
     pub conduct: Conduct,
     bootstrap: Vec<String>,
+    way_in: Option<Arc<WayIn>>,
     open: BTreeMap<(String, String), Arc<Connection>>,
     known: BTreeMap<Whom, Found>,
     /// Addresses of nodes that are hurt: nobody is asked there who leads.
@@ -118,11 +122,18 @@ impl Switchboard {
         Self {
             conduct,
             bootstrap,
+            way_in: None,
             open: BTreeMap::new(),
             known: BTreeMap::new(),
             avoided: BTreeSet::new(),
             next_correlation: 0,
         }
+    }
+
+    /// The same, but what clients say goes through a proxy.
+    #[must_use]
+    pub fn through(self, way_in: Option<Arc<WayIn>>) -> Self {
+        Self { way_in, ..self }
     }
 
     /// The next correlation id: one for each request of the conversation, so that a chart and a
@@ -132,7 +143,8 @@ impl Switchboard {
         self.next_correlation
     }
 
-    /// The connection of that name to an address; opened where there is none alive.
+    /// The connection of that name to a broker's address, through the proxy where there is one;
+    /// opened where there is none alive.
     ///
     /// # Errors
     /// Where it cannot be opened.
@@ -141,11 +153,32 @@ impl Switchboard {
         name: &str,
         address: &str,
     ) -> Result<Arc<Connection>, NoWay> {
+        match self.way_in.clone().filter(|_| !OWN.contains(&name)) {
+            Some(way_in) => self.opened(name, &way_in.door(address), &way_in.conduct).await,
+            None => self.direct(name, address).await,
+        }
+    }
+
+    /// The same, past any proxy.
+    ///
+    /// # Errors
+    /// Where it cannot be opened.
+    pub async fn direct(&mut self, name: &str, address: &str) -> Result<Arc<Connection>, NoWay> {
+        let conduct = self.conduct.clone();
+        self.opened(name, address, &conduct).await
+    }
+
+    async fn opened(
+        &mut self,
+        name: &str,
+        address: &str,
+        conduct: &Conduct,
+    ) -> Result<Arc<Connection>, NoWay> {
         let key = (name.to_owned(), address.to_owned());
         if let Some(connection) = self.open.get(&key).filter(|open| open.is_alive()) {
             return Ok(connection.clone());
         }
-        let opened = Arc::new(Connection::open(&self.conduct, address).await?);
+        let opened = Arc::new(Connection::open(conduct, address).await?);
         self.open.insert(key, opened.clone());
         Ok(opened)
     }

@@ -55,6 +55,10 @@ struct BrokerArguments {
     /// Where run folders go.
     #[arg(long, value_name = "DIR", default_value = "store")]
     store: PathBuf,
+    /// A word of the commands of other people's programs: python, java, jars, where a scenario has
+    /// them.
+    #[arg(long, value_name = "WORD=VALUE", action = ArgAction::Append)]
+    with: Vec<String>,
     /// Which requests clients speak; without it, the newest the scenario has and the broker serves.
     #[arg(long, value_enum)]
     style: Option<StyleName>,
@@ -180,6 +184,26 @@ impl BrokerArguments {
         }
     }
 
+    /// Words of commands; `jars` are those of the Kafka that is started, where nobody says others.
+    fn words(&self) -> Result<BTreeMap<String, String>, Usage> {
+        let mut words = BTreeMap::new();
+        let cache = broker::kafka::cache_folder(|name| std::env::var_os(name));
+        if let Some(cache) = cache.filter(|_| self.broker == "kafka") {
+            let settings = broker::kafka::Settings::new(PathBuf::new(), cache.clone());
+            let version =
+                self.broker_version.clone().unwrap_or_else(|| settings.version.to_string());
+            let jars = cache.join(format!("kafka-{version}")).join("libs").join("*");
+            words.insert("jars".to_owned(), jars.display().to_string());
+        }
+        for text in &self.with {
+            let (word, value) = text
+                .split_once('=')
+                .ok_or_else(|| Usage(format!("--with {text}: expected WORD=VALUE")))?;
+            words.insert(word.to_owned(), value.to_owned());
+        }
+        Ok(words)
+    }
+
     /// The plan of the brokers.
     fn plan(&self, name: &str, nodes: u16) -> anyhow::Result<Plan> {
         self.plan_with(name, nodes, &BTreeMap::new())
@@ -223,7 +247,7 @@ struct Brokers {
     cluster: Arc<dyn broker::Cluster>,
     facts: Facts,
     versions: Arc<Versions>,
-    _folder: story::ScratchFolder,
+    folder: story::ScratchFolder,
 }
 
 impl Brokers {
@@ -244,7 +268,7 @@ impl Brokers {
         };
         match asked {
             Ok((facts, versions)) => {
-                Ok(Self { cluster, facts, versions: Arc::new(versions), _folder: folder })
+                Ok(Self { cluster, facts, versions: Arc::new(versions), folder })
             }
             Err(error) => {
                 drop(broker::tear_down(&*cluster).await);

@@ -61,12 +61,15 @@ pub(super) async fn run_one(
     let mut plan = arguments.brokers.plan(&conversation.name, conversation.nodes)?;
     plan.workload.txn = true;
     let style = style(&arguments.brokers, conversation, &brokers.versions)?;
+    let words = arguments.brokers.words()?;
     let with = With {
         cluster: &*brokers.cluster,
         clock,
         style,
         column: arguments.brokers.column(style, &brokers.versions),
         versions: &brokers.versions,
+        folder: brokers.folder.path(),
+        words: &words,
     };
     let names = Names::ending(format!("{}-{number}", clock::stamp(clock.unix_ns())));
     let judged = with.prepare_and_hold(conversation, names).await?;
@@ -78,6 +81,9 @@ pub(super) async fn run_one(
     record.write("history.jsonl", &judged.history)?;
     record.write("wire.pcapng", &judged.capture)?;
     record.write("results.json", &serde_json::to_vec_pretty(&results)?)?;
+    for (name, said) in &judged.held.programs {
+        record.write(&format!("{name}.log"), said.as_bytes())?;
+    }
     record.link_latest();
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&results)?),

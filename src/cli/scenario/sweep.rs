@@ -63,6 +63,8 @@ pub(super) async fn sweep_one(
             style,
             column: arguments.brokers.column(style, versions),
             versions: versions.clone(),
+            folder: brokers.folder.path().to_owned(),
+            words: arguments.brokers.words()?,
             at_a_time: arguments.at_a_time,
             hasty: arguments.hasty,
             pairs: arguments.pairs,

@@ -154,12 +154,13 @@ impl Talk<'_, '_> {
                 self.held.surprises.push(text);
             }
         }
-        if *came == Came::Nothing(Fate::TimedOut) && self.last_hurt.is_none() {
+        let somebody_is_hurt = self.last_hurt.is_some() || self.network_is_hurt;
+        if *came == Came::Nothing(Fate::TimedOut) && !somebody_is_hurt {
             let why = format!(
                 "Step {number}: {what} got no answer in time, though its connection is alive and \
                  nobody hurt the broker."
             );
-            self.unanswered.push(Stuck { name: progress::UNANSWERED, why });
+            self.never.push(Stuck { name: progress::UNANSWERED, why });
         }
         let Came::Answer(fields) = came else { return };
         let mut wrong = Vec::new();

@@ -39,6 +39,7 @@ impl Talk<'_, '_> {
                 self.held.surprises.push(format!("step {number}: {text} is never so: {seen}"));
                 return Ok(());
             }
+            self.listen();
             sleep(PAUSE).await;
         }
     }
@@ -59,6 +60,11 @@ impl Talk<'_, '_> {
                     sleep(Duration::from_millis(50)).await;
                 }
                 Ok((has_moved, format!("node {node}")))
+            }
+            Until::Fired(name) => self.has_fired(name).await,
+            Until::Says(program, line) => {
+                sleep(Duration::from_millis(10)).await;
+                self.has_said(program, line)
             }
             Until::Ready => {
                 let cluster = self.ground.cluster.ok_or("readiness needs brokers")?;

@@ -9,8 +9,10 @@ mod learn;
 mod look;
 mod meaning;
 mod send;
+mod strangers;
 mod talk;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::scenario::chart::Line;
@@ -43,6 +45,10 @@ pub struct Held {
     pub stuck: Vec<Stuck>,
     /// Offsets of groups that no committed transaction explains.
     pub offsets: Vec<Stuck>,
+    /// What programs said.
+    pub programs: BTreeMap<String, String>,
+    /// How often the proxy did what no network does.
+    pub forged: u64,
     /// What the keys and values of its history stand for.
     pub names: Meanings,
 }
@@ -51,6 +57,7 @@ pub struct Held {
 pub async fn hold(conversation: &Conversation, ground: &Ground<'_>, board: Switchboard) -> Held {
     let mut talk = Talk::new(conversation, ground, board);
     let said = talk.say_everything().await;
+    talk.end_strangers().await;
     talk.heal().await;
     talk.never_awaited();
     talk.operations.close();
@@ -59,7 +66,7 @@ pub async fn hold(conversation: &Conversation, ground: &Ground<'_>, board: Switc
         Err(why) => Err(why),
     };
     talk.held.broken = ended.err();
-    talk.held.stuck.append(&mut talk.unanswered);
+    talk.held.stuck.append(&mut talk.never);
     talk.held.names = talk.operations.names();
     talk.held
 }

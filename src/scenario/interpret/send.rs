@@ -124,7 +124,11 @@ impl Talk<'_, '_> {
         let (node, address) = self.board.find(&spoken.whom).await.map_err(|way| way.to_string())?;
         let correlation = CorrelationId(self.board.correlation());
         let line = self.line(at, step, name, node, &spoken.words);
-        let connection = match self.board.connection(name, &address).await {
+        let connection = match step.direct {
+            true => self.board.direct(name, &address).await,
+            false => self.board.connection(name, &address).await,
+        };
+        let connection = match connection {
             Ok(connection) => connection,
             Err(NoWay::Fate(fate)) => {
                 let came = Came::Nothing(fate);

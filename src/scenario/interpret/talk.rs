@@ -9,12 +9,14 @@ use kafka_wire::ids::{CorrelationId, NodeId};
 use super::Held;
 use crate::client::connection::Pending;
 use crate::client::{Connection, Frame};
+use crate::scenario::acts::Act;
 use crate::scenario::answer::Came;
 use crate::scenario::chart::{Arrow, Line};
-use crate::scenario::conversation::{Act, Conversation, Step};
+use crate::scenario::conversation::{Conversation, Step};
 use crate::scenario::ground::Ground;
 use crate::scenario::operations::Operations;
 use crate::scenario::phrase::Phrase;
+use crate::scenario::program::Program;
 use crate::scenario::progress::Stuck;
 use crate::scenario::switchboard::{Party, Switchboard, Whom};
 
@@ -55,8 +57,12 @@ pub(super) struct Talk<'c, 'g> {
     pub(super) over: BTreeSet<String>,
     pub(super) hurt: BTreeSet<NodeId>,
     pub(super) last_hurt: Option<NodeId>,
+    /// Whether there was a rule that may keep answers away.
+    pub(super) network_is_hurt: bool,
+    /// Programs that run.
+    pub(super) programs: BTreeMap<String, Program>,
     pub(super) began_ns: u64,
-    pub(super) unanswered: Vec<Stuck>,
+    pub(super) never: Vec<Stuck>,
     pub(super) held: Held,
 }
 
@@ -84,9 +90,11 @@ impl<'c, 'g> Talk<'c, 'g> {
             over: BTreeSet::new(),
             hurt: BTreeSet::new(),
             last_hurt: None,
+            network_is_hurt: false,
+            programs: BTreeMap::new(),
             began_ns: board.conduct.clock.now_ns(),
             board,
-            unanswered: Vec::new(),
+            never: Vec::new(),
             held: Held::default(),
         }
     }
@@ -96,7 +104,9 @@ impl<'c, 'g> Talk<'c, 'g> {
             if !step.is_in(self.ground.style) {
                 continue;
             }
-            self.step(at, step).await.map_err(|why| format!("step {}: {why}", at + 1))?;
+            let said = self.step(at, step).await;
+            self.listen();
+            said.map_err(|why| format!("step {}: {why}", at + 1))?;
         }
         Ok(())
     }
@@ -114,6 +124,9 @@ impl<'c, 'g> Talk<'c, 'g> {
                 false => Ok(()),
             },
             Act::Release(name) => self.release(at, step, name).await,
+            Act::Await(name) if self.programs.contains_key(name) => {
+                self.end_of(at, step, name).await
+            }
             Act::Await(name) => self.answer_of(at, step, name).await,
             Act::Close(name) => {
                 let closed = self.board.close(name);
@@ -123,6 +136,9 @@ impl<'c, 'g> Talk<'c, 'g> {
             Act::Wait(until) => self.wait(at, step, until).await,
             Act::Fault(fault) => self.fault(at, fault).await,
             Act::Read(partition) => self.read(at, step, partition).await,
+            Act::Rule(text) => self.rule(at, step, text).await,
+            Act::Lift(name) => self.lift(at, name).await,
+            Act::Run(name) => self.run(at, step, name).await,
         }
     }
 
