@@ -64,6 +64,9 @@ fn wrong_arguments_are_told_apart_from_verdicts() {
         (&["test", "--rule", "delay Telepathy request by=1ms"], "line 1, column"),
         (&["test", "--nemesis", "weather"], "expected one of"),
         (&["test", "--nemesis", "kill"], "--broker kafka"),
+        (&["test", "--nemesis", "clock"], "not ours to set"),
+        (&["test", "--nemesis-target", "cat"], "expected one of one, majority, all, leader"),
+        (&["test", "--control", "192.0.2.1:0"], "others could reach it"),
     ];
     for (arguments, says) in cases {
         let output = run(arguments);
@@ -278,6 +281,16 @@ fn faults_of_the_wire_are_healed_and_a_broker_that_stands_them_is_valid() {
     let begun = history.matches("\"f\":\"start-wire\"").count();
     assert!(begun > 1, "{begun}");
     assert!(!out.contains("forged"), "{out}");
+}
+
+#[test]
+fn a_broker_that_clients_are_cut_off_from_comes_back_and_is_valid() {
+    let cut = ["--nodes", "3", "--nemesis", "cut", "--nemesis-target", "leader,coordinator"];
+    let (exit, out, history) = misbehaved(&[&cut[..], &["--nemesis-interval", "0.4"]].concat());
+    assert_eq!(exit, 0, "{out}");
+    for event in ["\"f\":\"cut\"", "\"f\":\"heal-cut\""] {
+        assert!(history.contains(event), "{event} is not in the history");
+    }
 }
 
 #[test]

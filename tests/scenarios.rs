@@ -16,10 +16,11 @@ const ONE_NODE: &[&str] =
 /// Those in which the network is at fault, through the proxy.
 const NETWORK: &[&str] = &["S1-cut", "S2-cut", "S25", "S26"];
 /// Those in which a node of three is killed.
-const KILLED: &[&str] = &["S12-leader-killed", "S13", "S16", "S16-every", "S19"];
+const KILLED: &[&str] = &["S12-leader-killed", "S13", "S16", "S19"];
 /// Those in which a node is paused: a broker in the tool's own process cannot be.
 const PAUSED: &[&str] = &["S13-paused", "S14", "S16-paused", "S17", "S19-paused"];
-/// Those in which other people's clients take part: tests/strangers.rs holds them.
+/// Those in which other people's clients take part: with real Kafka only, and librdkafka where
+/// `FENCEPOST_PYTHON` is an interpreter that has confluent-kafka.
 const STRANGERS: &[&str] = &["S17-java", "S17-librdkafka", "S18-java", "S18-librdkafka"];
 
 fn run(store: &Path, arguments: &[&str]) -> Vec<Json> {
@@ -94,6 +95,11 @@ fn what_is_acknowledged_stays_when_nodes_are_killed() {
 }
 
 #[test]
+fn a_coordinator_may_be_killed_at_every_step() {
+    check(&["S16-every"], "new", "tv2", &["--broker-property", "transaction.version=2"]);
+}
+
+#[test]
 fn every_scenario_is_in_one_of_the_tables_or_was_found_by_a_sweep() {
     let mut command = Command::cargo_bin("fencepost").unwrap();
     let output = command.args(["scenario", "list", "--output-format", "json"]).output().unwrap();
@@ -101,7 +107,8 @@ fn every_scenario_is_in_one_of_the_tables_or_was_found_by_a_sweep() {
     for scenario in listed["scenarios"].as_array().unwrap() {
         let name = scenario["name"].as_str().unwrap();
         let number: u32 = name[1..].split('-').next().unwrap().parse().unwrap();
-        let is_here = [ONE_NODE, NETWORK, KILLED, PAUSED, STRANGERS].concat().contains(&name);
+        let is_here =
+            [ONE_NODE, NETWORK, KILLED, &["S16-every"], PAUSED, STRANGERS].concat().contains(&name);
         assert!(is_here || number >= 20, "{name} is never run");
     }
     let numbers: Vec<String> = (1..20).map(|number| format!("S{number}")).collect();
@@ -122,6 +129,15 @@ fn a_broker_that_cannot_be_paused_makes_the_outcome_unknown() {
     assert!(out.contains("could not be held to its end"), "{out}");
 }
 
+fn check_strangers(column: &str, kafka: &[&str]) {
+    check(&["S17-java", "S18-java"], "old", column, kafka);
+    if let Ok(python) = std::env::var("FENCEPOST_PYTHON") {
+        let python = format!("python={python}");
+        let with = [kafka, &["--with", &python]].concat();
+        check(&["S17-librdkafka", "S18-librdkafka"], "old", column, &with);
+    }
+}
+
 #[test]
 fn real_kafka_shows_what_each_file_expects() {
     let live = std::env::var("FENCEPOST_LIVE").unwrap_or_default();
@@ -129,10 +145,12 @@ fn real_kafka_shows_what_each_file_expects() {
     for version in versions {
         let kafka = ["--broker", "kafka", "--broker-version", version];
         let with = |property: &'static str| [&kafka[..], &["--broker-property", property]].concat();
-        let faults = [KILLED, &["S13-paused", "S14", "S16-paused", "S19-paused"]].concat();
+        let faults =
+            [KILLED, &["S13-paused", "S16-every", "S14", "S16-paused", "S19-paused"]].concat();
         let one_node = [ONE_NODE, NETWORK].concat();
         if version.starts_with('3') {
             check(&[&one_node[..], &["S17"]].concat(), "old", "verified", &kafka);
+            check_strangers("verified", &kafka);
             let unverified = with("transaction.partition.verification.enable=false");
             check(&one_node, "old", "unverified", &unverified);
             check(&faults, "old", "verified", &kafka);
@@ -141,6 +159,7 @@ fn real_kafka_shows_what_each_file_expects() {
             check(&one_node, "old", "verified", &version_one);
             check(&one_node, "old", "old_on_tv2", &kafka);
             check(&["S17"], "old", "old_on_tv2", &kafka);
+            check_strangers("old_on_tv2", &kafka);
             check(&one_node, "new", "tv2", &kafka);
             check(&faults, "new", "tv2", &kafka);
         }

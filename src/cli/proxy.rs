@@ -108,7 +108,7 @@ pub(super) fn read_rules(texts: &[String], file: Option<&Path>) -> anyhow::Resul
 }
 
 /// The address to listen at, which is this machine's own unless it is to be exposed.
-fn loopback(flag: &str, listen: &Endpoint, expose: bool) -> Result<IpAddr, Usage> {
+pub(super) fn loopback(flag: &str, listen: &Endpoint, expose: bool) -> Result<IpAddr, Usage> {
     let resolved = (listen.host.as_str(), listen.port).to_socket_addrs();
     let address = resolved.ok().and_then(|mut all| all.next()).as_ref().map(SocketAddr::ip);
     match address {

@@ -1,6 +1,7 @@
 //! `fencepost test`: arguments to a plan, and the plan to a run.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -11,8 +12,10 @@ use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::broker::Facts;
 use crate::broker::embedded::Bug;
 use crate::history::recorder::Tallies;
+use crate::proxy::Endpoint;
 use crate::report::text;
 use crate::run::story::Watch;
+use crate::run::target::TARGETS;
 use crate::run::{self, Plan, properties};
 use crate::workload::{Stop, SubVia};
 use crate::world::Chance;
@@ -57,8 +60,13 @@ pub(crate) struct TestArguments {
     /// A TOML file of rules.
     #[arg(long, value_name = "FILE")]
     rules: Option<PathBuf>,
+    /// Where the rules of that proxy can be listed, added, removed and released over HTTP while
+    /// the main phase lasts, such as 127.0.0.1:8474.
+    #[arg(long, value_name = "HOST:PORT")]
+    control: Option<Endpoint>,
     /// Faults in time, each healed: wire (a proxy holds, delays, slows and cuts what it draws from
-    /// the seed, as networks do), kill, pause (brokers), none, all.
+    /// the seed, as networks do), cut (nothing passes between clients and a broker), kill, pause
+    /// (brokers), none, all.
     #[arg(long, value_name = "FAULT,...", value_delimiter = ',')]
     nemesis: Vec<String>,
     /// Seconds from one fault to the next, about.
@@ -67,7 +75,8 @@ pub(crate) struct TestArguments {
     /// Seconds after which another mixture of faults is drawn; 0 keeps all all the time.
     #[arg(long, value_name = "S")]
     nemesis_stable_period: Option<f64>,
-    /// Nodes that are killed or paused: one, majority, all; drawn anew each time.
+    /// Nodes that are killed, paused or cut off: one, majority, all, leader (of a partition drawn
+    /// by chance), coordinator (of transactions or groups); drawn anew each time.
     #[arg(long, value_name = "WHO,...", value_delimiter = ',')]
     nemesis_target: Vec<String>,
 
@@ -224,13 +233,22 @@ impl TestArguments {
     fn fault_part(&self, plan: &mut Plan) -> anyhow::Result<()> {
         let rules = super::proxy::read_rules(&self.rule, self.rules.as_deref())?;
         plan.proxy.rules.extend(rules.iter().map(ToString::to_string));
+        if let Some(at) = &self.control {
+            let address = super::proxy::loopback("--control", at, false)?;
+            plan.proxy.control = Some(SocketAddr::new(address, at.port).to_string());
+        }
         let nemesis = &mut plan.nemesis;
         for fault in &self.nemesis {
-            one_of("--nemesis", fault, &["wire", "kill", "pause", "none", "all"])?;
+            if fault == "clock" {
+                let text = "--nemesis clock: a broker's clock is not ours to set; there is wire, \
+                            cut, kill and pause";
+                return Err(Usage(text.into()).into());
+            }
+            one_of("--nemesis", fault, &["wire", "cut", "kill", "pause", "none", "all"])?;
         }
         if !self.nemesis.is_empty() {
             let has = |name: &str| self.nemesis.iter().any(|fault| fault == name || fault == "all");
-            let faults = ["wire", "kill", "pause"].into_iter().filter(|name| has(name));
+            let faults = ["wire", "cut", "kill", "pause"].into_iter().filter(|name| has(name));
             nemesis.faults = faults.map(str::to_owned).collect();
         }
         set(&mut nemesis.interval_s, self.nemesis_interval);
@@ -244,7 +262,7 @@ impl TestArguments {
             }
         }
         for target in &self.nemesis_target {
-            one_of("--nemesis-target", target, &["one", "majority", "all"])?;
+            one_of("--nemesis-target", target, TARGETS)?;
         }
         if !self.nemesis_target.is_empty() {
             nemesis.targets.clone_from(&self.nemesis_target);

@@ -6,7 +6,7 @@
 //! * [`story`]: the whole run in one function.
 //! * [`conversation`]: one conversation held with a broker, and judged.
 //! * [`sweep`]: every order of a conversation's requests.
-//! * [`nemesis`]: faults in time, each healed.
+//! * [`nemesis`]: faults in time, each healed; [`target`]: whom the next one is done to.
 //! * [`judge`]: reads what was recorded, from any file, and has it checked.
 //! * [`annotate`](mod@annotate): a capture with the verdict as comments on its packets.
 //! * [`listen`]: packets of an interface into capture files, until told to end.
@@ -30,6 +30,7 @@ pub mod record;
 pub mod replay;
 pub mod story;
 pub mod sweep;
+pub mod target;
 pub mod tcpdump;
 
 pub use plan::Plan;

@@ -15,12 +15,13 @@ use rand::RngExt;
 use rand_chacha::ChaCha8Rng;
 
 use super::plan::Plan;
+use super::target;
 use crate::broker::Cluster;
 use crate::history::event::EventValue;
 use crate::history::recorder::{Moment, Recorder};
 use crate::history::{EventType, Function, Process};
 use crate::proxy::rule::{Act, Board, Listed, Phase, Rule};
-use crate::world::Chance;
+use crate::world::{Chance, Clock};
 
 /// How long healing waits for what was held to go on.
 const HEALED_WITHIN: Duration = Duration::from_secs(10);
@@ -31,6 +32,8 @@ pub const RULES_OVER: &str = "rules-over";
 
 /// How the names of drawn rules begin.
 const DRAWN: &str = "wire-";
+/// How the names of the rules of a cut begin.
+const CUT: &str = "cut-";
 
 /// Families of faults of the wire and how often each is drawn.
 const FAMILIES: &[(&str, u32)] = &[
@@ -206,6 +209,7 @@ fn weighted<'t>(chance: &mut ChaCha8Rng, table: &[(&'t str, u32)]) -> &'t str {
 pub struct Nemesis<'r> {
     plan: &'r Plan,
     chance: Chance,
+    clock: Clock,
     recorder: Arc<Recorder>,
     board: Option<Arc<Board>>,
     brokers: &'r dyn Cluster,
@@ -218,12 +222,12 @@ impl<'r> Nemesis<'r> {
     #[must_use]
     pub fn new(
         plan: &'r Plan,
-        chance: Chance,
+        (clock, chance): (Clock, Chance),
         recorder: Arc<Recorder>,
         board: Option<Arc<Board>>,
         brokers: &'r dyn Cluster,
     ) -> Self {
-        Self { plan, chance, recorder, board, brokers, hurt: Mutex::default() }
+        Self { plan, chance, clock, recorder, board, brokers, hurt: Mutex::default() }
     }
 
     /// Faults until `limit` is over, each healed.
@@ -249,7 +253,8 @@ impl<'r> Nemesis<'r> {
             })
         };
         let listed = board.list();
-        let given = listed.iter().filter(|listed| !listed.rule.name.starts_with(DRAWN));
+        let is_drawn = |name: &str| name.starts_with(DRAWN) || name.starts_with(CUT);
+        let given = listed.iter().filter(|listed| !is_drawn(&listed.rule.name));
         let fired: Vec<_> = given.map(fired).collect();
         board.reset();
         settle(board).await;
@@ -288,9 +293,9 @@ impl<'r> Nemesis<'r> {
         }
     }
 
-    /// Kills and pauses brokers, and brings them back.
+    /// Kills, pauses and cuts off brokers, and brings them back.
     async fn processes(&self, end: tokio::time::Instant) {
-        let mut faults = vec!["kill", "pause"];
+        let mut faults = vec!["kill", "pause", "cut"];
         faults.retain(|fault| self.plan.nemesis.has(fault));
         if faults.is_empty() {
             return;
@@ -302,16 +307,16 @@ impl<'r> Nemesis<'r> {
                 return;
             }
             let fault = faults[pace.chance.random_range(0..faults.len())];
-            let nodes = self.targets(&mut pace.chance);
+            let nodes = self.targets(&mut pace.chance).await;
             let text = numbers(&nodes);
             self.event(fault, text.clone());
             for node in &nodes {
                 self.hurt().insert(*node, fault);
-                let done = match fault {
-                    "kill" => self.brokers.kill(*node).await,
-                    _ => self.brokers.pause(*node).await,
-                };
-                self.failed(fault, done);
+                match fault {
+                    "kill" => self.failed(fault, self.brokers.kill(*node).await),
+                    "pause" => self.failed(fault, self.brokers.pause(*node).await),
+                    _ => self.cut(*node),
+                }
             }
             tokio::time::sleep_until((tokio::time::Instant::now() + pace.fault()).min(end)).await;
             for node in &nodes {
@@ -321,30 +326,36 @@ impl<'r> Nemesis<'r> {
         }
     }
 
+    /// Nothing passes between clients and a node. Nodes still reach each other.
+    fn cut(&self, node: NodeId) {
+        let Some(board) = &self.board else { return };
+        let text = format!("black-hole any both broker={node} name={CUT}{node}");
+        let rule = text.parse().expect("a cut is a rule");
+        board.add(rule).expect("a node that is cut off is not cut off again before it is healed");
+    }
+
     async fn heal(&self, fault: &str, node: NodeId) {
-        let heal = if fault == "kill" { "start" } else { "resume" };
-        let done = match fault {
-            "kill" => self.brokers.start(node).await,
-            _ => self.brokers.resume(node).await,
+        let (heal, done) = match fault {
+            "kill" => ("start", self.brokers.start(node).await),
+            "pause" => ("resume", self.brokers.resume(node).await),
+            _ => {
+                if let Some(board) = &self.board {
+                    board.remove(&format!("{CUT}{node}"));
+                    settle(board).await;
+                }
+                ("heal-cut", Ok(()))
+            }
         };
         self.event(heal, numbers(&[node]));
         self.failed(heal, done);
     }
 
     /// The nodes of the next fault.
-    fn targets(&self, chance: &mut ChaCha8Rng) -> Vec<NodeId> {
-        let mut nodes: Vec<_> = self.brokers.nodes().iter().map(|node| node.node_id).collect();
+    async fn targets(&self, chance: &mut ChaCha8Rng) -> Vec<NodeId> {
         let targets = &self.plan.nemesis.targets;
         let target = targets.get(chance.random_range(0..targets.len().max(1)));
-        let count = match target.map(String::as_str) {
-            Some("all") => nodes.len(),
-            Some("majority") => nodes.len() / 2 + 1,
-            _ => 1,
-        };
-        while nodes.len() > count {
-            nodes.remove(chance.random_range(0..nodes.len()));
-        }
-        nodes
+        let target = target.map_or("one", String::as_str);
+        target::choose(target, self.brokers, &self.clock, chance).await
     }
 
     fn failed(&self, fault: &str, done: Result<(), crate::broker::BrokerError>) {

@@ -152,19 +152,21 @@ pub struct CapturePlan {
 pub struct ProxyPlan {
     /// Rules, each on one line: `docs/RULES.md`.
     pub rules: Vec<String>,
+    /// Where rules are listed, added and taken away over HTTP while the run lasts.
+    pub control: Option<String>,
 }
 
 /// Faults in time.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct NemesisPlan {
-    /// Which: `wire`, `kill`, `pause`; none without.
+    /// Which: `wire`, `kill`, `pause`, `cut`; none without.
     pub faults: Vec<String>,
     /// Seconds that faults last, about, and as long from one to the next at most.
     pub interval_s: f64,
     /// Seconds after which another mixture of faults is drawn; 0 keeps all of them all the time.
     pub stable_period_s: f64,
-    /// Which nodes: `one`, `majority`, `all`.
+    /// Which nodes: `one`, `majority`, `all`, `leader`, `coordinator`.
     pub targets: Vec<String>,
 }
 

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use super::judge::{self, JudgeError};
@@ -25,6 +26,7 @@ use crate::history::{EventType, Function, Process};
 use crate::pipeline::{
     self, AutoOffsetReset, ClusterConfig, GroupProtocol, OpenFailed, RetryPolicy,
 };
+use crate::proxy::control::{Control, serve};
 use crate::proxy::rule::{Board, Rules};
 use crate::proxy::{self, Proxy, ProxyError};
 use crate::workload::{self, Drive, QueueOptions, Stop};
@@ -120,7 +122,8 @@ async fn against(
         _ => None,
     };
     let way_in = way_in(plan, (clock, chance), record, brokers)?;
-    let config = cluster_config(plan, clock, record, (brokers, way_in.as_ref()));
+    let control = control(plan, watch, way_in.as_ref()).await?;
+    let config = cluster_config(plan, clock, record, (brokers, way_in.as_deref()));
     let cluster = pipeline::Cluster::connect(config).await?;
     let drive = Drive::new(
         queue_options(plan, clock)?,
@@ -133,7 +136,7 @@ async fn against(
     watch.phase("main phase");
     let nemesis = Nemesis::new(
         plan,
-        *chance,
+        (clock.clone(), *chance),
         record.recorder(),
         way_in.as_ref().map(|proxy| proxy.rules().clone()),
         brokers,
@@ -150,7 +153,14 @@ async fn against(
         // Ctrl-C ends the workload in the middle of a fault.
         nemesis.heal_everything().await;
     };
-    with_progress(watch, "main", limits.0, &drive, main).await;
+    let main = with_progress(watch, "main", limits.0, &drive, main);
+    match control {
+        None => main.await,
+        Some((listener, control)) => tokio::select! {
+            () = main => {}
+            () = serve(listener, control) => unreachable!("it serves until it is dropped"),
+        },
+    }
     watch.phase("final polls");
     with_progress(watch, "final polls", limits.1, &drive, workload::read_back(&drive)).await;
     drop(drive);
@@ -165,14 +175,34 @@ async fn against(
     Ok((verdict, facts))
 }
 
-/// The proxy that the workload goes through, where the plan has rules or faults of the wire.
+/// Where the rules of the proxy are controlled while the main phase lasts.
+async fn control(
+    plan: &Plan,
+    watch: &dyn Watch,
+    way_in: Option<&Arc<Proxy>>,
+) -> Result<Option<(TcpListener, Control)>, RunError> {
+    let (Some(at), Some(proxy)) = (&plan.proxy.control, way_in) else { return Ok(None) };
+    let listener = TcpListener::bind(at.as_str()).await;
+    let bound = listener.and_then(|listener| Ok((listener.local_addr()?, listener)));
+    let (address, listener) = bound
+        .map_err(|error| RunError::Plan(format!("the control cannot listen on {at}: {error}")))?;
+    watch.phase(&format!("control=http://{address}"));
+    let counted = proxy.clone();
+    let total = Arc::new(move || counted.total());
+    Ok(Some((listener, Control { board: proxy.rules().clone(), total })))
+}
+
+/// The proxy that the workload goes through, where the plan has rules, a control of them, or faults
+/// of the wire.
 fn way_in(
     plan: &Plan,
     (clock, chance): (&Clock, &Chance),
     record: &RunRecord,
     brokers: &dyn broker::Cluster,
-) -> Result<Option<Proxy>, RunError> {
-    if plan.proxy.rules.is_empty() && !plan.nemesis.has("wire") {
+) -> Result<Option<Arc<Proxy>>, RunError> {
+    let needs = |fault| plan.nemesis.has(fault);
+    let is_asked = !plan.proxy.rules.is_empty() || plan.proxy.control.is_some();
+    if !is_asked && !needs("wire") && !needs("cut") {
         return Ok(None);
     }
     let mut rules = Rules::new(*chance);
@@ -190,7 +220,8 @@ fn way_in(
     };
     let bootstrap = brokers.nodes().iter().map(endpoint).collect::<Result<_, _>>()?;
     let proxy = proxy::Plan::to(bootstrap);
-    Ok(Some(proxy::start(proxy, Arc::new(board), Some(record.tap()), clock.clone())?))
+    let proxy = proxy::start(proxy, Arc::new(board), Some(record.tap()), clock.clone())?;
+    Ok(Some(Arc::new(proxy)))
 }
 
 /// Does to the brokers what a planted bug needs to show.

@@ -39,7 +39,7 @@ pub struct Sweep {
     pub folder: PathBuf,
     /// Words of their commands.
     pub words: BTreeMap<String, String>,
-    /// Orders that are held at a time.
+    /// Orders that are held at a time: one, where each hurts the brokers of all.
     pub at_a_time: usize,
     /// Whether they begin before the leaders of their topics have heard of it.
     pub hasty: bool,
@@ -187,8 +187,16 @@ impl Sweep {
         shortest: BTreeMap<Vec<String>, (usize, Order)>,
         stamp: &str,
     ) -> Result<Vec<Reproducer>, ConversationError> {
-        let mut reducing = JoinSet::new();
+        let mut reducing: JoinSet<Result<_, ConversationError>> = JoinSet::new();
+        let mut all = BTreeMap::new();
         for (number, (anomalies, (orders, order))) in shortest.into_iter().enumerate() {
+            // Orders that hurt brokers are held one at a time.
+            while reducing.len() >= self.at_a_time.max(1)
+                && let Some(reduced) = reducing.join_next().await
+            {
+                let (number, reproducer) = reduced.map_err(std::io::Error::other)??;
+                all.insert(number, reproducer);
+            }
             let (sweep, stamp) = (self.clone(), stamp.to_owned());
             let name = format!("{}-{}-{}", conversation.name, self.style.name(), number + 1);
             reducing.spawn(async move {
@@ -198,10 +206,9 @@ impl Sweep {
                     conversation.expected = BTreeMap::from([(sweep.column, anomalies.clone())]);
                     Reproducer { anomalies, conversation, repeated, orders, judged }
                 });
-                Ok::<_, ConversationError>((number, reproducer))
+                Ok((number, reproducer))
             });
         }
-        let mut all = BTreeMap::new();
         while let Some(reduced) = reducing.join_next().await {
             let (number, reproducer) = reduced.map_err(std::io::Error::other)??;
             all.insert(number, reproducer);

@@ -595,6 +595,12 @@ impl Conversation {
         self.topics.iter().flat_map(of).collect()
     }
 
+    /// Whether a step hurts a broker, which others would feel.
+    #[must_use]
+    pub fn hurts_brokers(&self) -> bool {
+        self.steps.iter().any(|step| step.fault.is_some())
+    }
+
     /// Whether there is a proxy before the brokers while it is held.
     #[must_use]
     pub fn needs_proxy(&self) -> bool {

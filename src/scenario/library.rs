@@ -27,6 +27,7 @@ pub const SWEEPS: &[Source] = files!(
     "sweep/one-partition" "sweep/two-batches" "sweep/commit-abort" "sweep/abort-commit"
     "sweep/offsets" "sweep/offsets-twice" "sweep/offsets-in-one" "sweep/two-owners"
     "sweep/two-owners-offsets" "sweep/upgrade" "sweep/downgrade" "sweep/idempotent" "sweep/timeout"
+    "sweep/failover"
 );
 
 /// Reads every scenario.

@@ -314,7 +314,8 @@ pub fn shorter(conversation: &Conversation) -> Vec<Conversation> {
                 && other.partition == step.partition
         };
         let is_one_of_several = conversation.steps.iter().filter(is_same).count() > 1;
-        if step.wait.is_some() || (is_second && is_one_of_several) {
+        let is_idle = step.wait.is_some() && !conversation.hurts_brokers();
+        if is_idle || (is_second && is_one_of_several) {
             let mut steps = conversation.steps.clone();
             steps.remove(at);
             add(steps);

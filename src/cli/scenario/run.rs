@@ -84,6 +84,12 @@ pub(super) async fn run_one(
     for (name, said) in &judged.held.programs {
         record.write(&format!("{name}.log"), said.as_bytes())?;
     }
+    for log in brokers.cluster.logs() {
+        let name = log.file_name().map(|name| name.to_string_lossy().into_owned());
+        if let (Some(name), Ok(said)) = (name, std::fs::read(&log)) {
+            record.write(&format!("logs/{name}"), &said)?;
+        }
+    }
     record.link_latest();
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&results)?),

@@ -11,11 +11,13 @@ use crate::scenario::{Conversation, Style, chart, library};
 /// Sweeps one conversation after the other.
 pub(super) fn sweep(arguments: &SweepArguments, manner: Manner) -> anyhow::Result<Exit> {
     let all: Vec<Conversation> = match arguments.names.iter().any(|name| name == "all") {
-        true => library::sweeps()?,
+        // Those with faults need brokers of their own, and minutes.
+        true => library::sweeps()?.into_iter().filter(|sweep| !sweep.hurts_brokers()).collect(),
         false => arguments.names.iter().map(|name| find(name)).collect::<Result<_, _>>()?,
     };
     let nodes = all.iter().map(|conversation| conversation.nodes).max().unwrap_or(1);
-    let plan = arguments.brokers.plan("sweep", nodes)?;
+    let kafka = all.iter().flat_map(|conversation| conversation.kafka.clone()).collect();
+    let plan = arguments.brokers.plan_with("sweep", nodes, &kafka)?;
     let clock = clock::real();
     runtime()?.block_on(async {
         let brokers = Brokers::start(&plan, &clock).await?;
@@ -65,7 +67,7 @@ pub(super) async fn sweep_one(
             versions: versions.clone(),
             folder: brokers.folder.path().to_owned(),
             words: arguments.brokers.words()?,
-            at_a_time: arguments.at_a_time,
+            at_a_time: if conversation.hurts_brokers() { 1 } else { arguments.at_a_time },
             hasty: arguments.hasty,
             pairs: arguments.pairs,
         };
