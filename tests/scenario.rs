@@ -93,7 +93,7 @@ fn every_scenario_is_listed_with_what_is_expected() {
     let output = command.args(["scenario", "list"]).output().unwrap();
     let out = String::from_utf8(output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(0));
-    for part in ["S1", "KAFKA-17754", "G1a | G1a | G1a | valid", "one-partition"] {
+    for part in ["S1", "KAFKA-17754", "old style on TV2", "one-partition"] {
         assert!(out.contains(part), "{part} is not in\n{out}");
     }
 }

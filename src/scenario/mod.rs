@@ -23,6 +23,7 @@ pub mod interpret;
 pub mod library;
 mod network;
 pub mod operations;
+mod parse;
 pub mod phrase;
 mod program;
 pub mod progress;

@@ -132,32 +132,43 @@ fn list(manner: Manner) -> anyhow::Result<Exit> {
         print(&serde_json::to_string_pretty(&json)?);
         return Ok(Exit::Valid);
     }
-    let title = all.iter().map(|s| s.title.chars().count()).max().unwrap_or(0);
-    let name = all.iter().map(|s| s.name.len()).max().unwrap_or(0);
-    let head = "what is expected of brokers: unverified | verified | old style on TV2 | TV2";
-    print(&format!("{:name$}  {:title$}  {head}", "", "proves"));
+    let head = ["", "proves", "unverified", "verified", "old style on TV2", "TV2", "from"];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for scenario in &all {
-        let columns: Vec<String> = Column::ALL
-            .iter()
-            .map(|column| match scenario.expected.get(column) {
-                None => "-".to_owned(),
-                Some(names) if names.is_empty() => "valid".to_owned(),
-                Some(names) => names.join("+"),
-            })
-            .collect();
-        print(&format!(
-            "{:name$}  {:title$}  {}  ({})",
-            scenario.name,
-            scenario.title,
-            columns.join(" | "),
-            scenario.source
-        ));
+        let expected = Column::ALL.iter().map(|column| match scenario.expected.get(column) {
+            None => "-".to_owned(),
+            Some(names) if names.is_empty() => "valid".to_owned(),
+            Some(names) => names.join("+"),
+        });
+        let name = [scenario.name.clone(), scenario.title.clone()].into_iter();
+        rows.push(name.chain(expected).chain([scenario.source.clone()]).collect());
     }
+    print(&aligned(&rows));
+    print(
+        "\nThe four columns say what is expected of brokers (-: not known): old-style clients (KIP-98) \
+         where leaders do\nnot verify transactions, where they do (from Kafka 3.6), and where \
+         transaction.version is 2; new-style clients\n(KIP-890) there. docs/SCENARIOS.md has what \
+         each name means.",
+    );
     print("\nFor sweeps:");
     for sweep in library::sweeps()? {
         print(&format!("{:20}  {}", sweep.name, sweep.title));
     }
     Ok(Exit::Valid)
+}
+
+/// Rows with each column as wide as its widest entry.
+fn aligned(rows: &[Vec<String>]) -> String {
+    let width = |column: usize| {
+        let entries = rows.iter().filter_map(|row| row.get(column));
+        entries.map(|entry| entry.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..rows.first().map_or(0, Vec::len)).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let entries = row.iter().zip(&widths).map(|(entry, width)| format!("{entry:width$}"));
+        entries.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A conversation by its name or file.
