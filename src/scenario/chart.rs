@@ -1,6 +1,6 @@
 //! What was said, as a sequence chart in text: a line a request, with what came of it.
 //!
-//! `──▶` arrived, `──▏` is held back, `▕─▶` arrives only now, `◀╳─` was answered to nobody.
+//! `──▶` arrived; what the other arrows mean is said below a chart that has them.
 
 use std::fmt::Write as _;
 
@@ -81,6 +81,7 @@ pub fn render(lines: &[Line]) -> String {
     let mut out = String::new();
     writeln!(out, "      ms  step  {:who$}  {:over$}     node  request", "who", "connection")
         .expect("a String takes every write");
+    let kinds: Vec<Arrow> = lines.iter().map(|line| line.arrow).collect();
     let mut lines = lines.iter().peekable();
     while let Some(line) = lines.next() {
         // The same request with the same answer, again and again, is told once.
@@ -105,7 +106,23 @@ pub fn render(lines: &[Line]) -> String {
         out.push_str(row.trim_end());
         out.push('\n');
     }
-    out
+    out + &legend(&kinds)
+}
+
+/// What the arrows mean that do not explain themselves, of those that were drawn.
+fn legend(kinds: &[Arrow]) -> String {
+    let all = [
+        (Arrow::Held, "held back"),
+        (Arrow::Released, "arrives only now"),
+        (Arrow::Lost, "its answer gets lost"),
+    ];
+    let drawn = all.into_iter().filter(|(arrow, _)| kinds.contains(arrow));
+    let meant: Vec<String> =
+        drawn.map(|(arrow, means)| format!("{} {means}", arrow.drawn())).collect();
+    match meant.is_empty() {
+        true => String::new(),
+        false => format!("\n{:16}{}\n", "", meant.join("    ")),
+    }
 }
 
 #[cfg(test)]
@@ -143,7 +160,9 @@ mod tests {
             1.0     1  p    main        ──▶   1  Produce 11 t-0   NOT_LEADER, 2 times
             9.0     1  p    main        ──▶   1  Produce 11 t-0   NONE
             10.0     1  p    main        ▕─▶   1  EndTxn 4 commit  NONE
-            11.0     1  p    main              1  a wait"#]]
+            11.0     1  p    main              1  a wait
+
+            ──▏ held back    ▕─▶ arrives only now"#]]
         .assert_eq(&drawn.join("\n"));
     }
 }
