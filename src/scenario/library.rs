@@ -19,7 +19,7 @@ pub const SCENARIOS: &[Source] = files!(
     "S1" "S1-cut" "S2" "S2-cut" "S3" "S4" "S5" "S6" "S7" "S8" "S9" "S10" "S11" "S12"
     "S12-leader-killed" "S13" "S13-paused" "S14" "S15" "S16" "S16-every" "S16-paused" "S17"
     "S17-java" "S17-librdkafka" "S18" "S18-java" "S18-librdkafka" "S19" "S19-paused" "S20" "S21"
-    "S22" "S23" "S24" "S25" "S26"
+    "S22" "S23" "S24" "S25" "S26" "S27"
 );
 
 /// Conversations for sweeps.

@@ -88,12 +88,12 @@ pub(super) enum Deed {
 pub(super) struct Fault {
     /// What.
     pub(super) deed: Deed,
-    /// Whom; absent where it is the node of the fault before.
+    /// Whom; absent where it is the node that was killed or paused last.
     pub(super) party: Option<Party>,
 }
 
 impl Fault {
-    /// Reads `kill leader t-0`; without a party it is the one of the fault before.
+    /// Reads `kill leader t-0`; without a party it is the node that was killed or paused last.
     ///
     /// # Errors
     /// Where it is no fault.

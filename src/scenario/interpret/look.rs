@@ -98,8 +98,10 @@ impl Talk<'_, '_> {
         let fault = Fault::parse(fault)?;
         let cluster = self.ground.cluster.filter(|cluster| cluster.is_ours());
         let cluster = cluster.ok_or("faults need brokers of our own: --broker")?;
-        let party = fault.party.as_ref().unwrap_or(&Party::Hurt);
-        let whom = self.party(party, &Step::default())?;
+        let whom = match (&fault.party, self.to_be_healed(fault.deed)) {
+            (None, Some(node)) => Whom::Node(node.0),
+            (party, _) => self.party(party.as_ref().unwrap_or(&Party::Hurt), &Step::default())?,
+        };
         let (node, address) = match (&whom, self.last_hurt) {
             (Whom::Node(number), _) => (NodeId(*number), self.address(cluster, *number)),
             _ => self.board.find(&whom).await.map_err(|way| way.to_string())?,
@@ -112,16 +114,28 @@ impl Talk<'_, '_> {
         };
         done.map_err(|error| error.to_string())?;
         match fault.deed {
-            Deed::Kill | Deed::Pause => drop(self.hurt.insert(node)),
-            Deed::Start | Deed::Resume => drop(self.hurt.remove(&node)),
+            Deed::Kill | Deed::Pause => self.hurt.push((node, fault.deed)),
+            Deed::Start | Deed::Resume => self.hurt.retain(|(hurt, _)| *hurt != node),
         }
         self.last_hurt = Some(node);
-        self.board.avoid(&address, self.hurt.contains(&node));
+        let is_hurt = self.hurt.iter().any(|(hurt, _)| *hurt == node);
+        self.board.avoid(&address, is_hurt);
         self.board.forget();
         // Nobody tells the address of a node that does not answer.
         self.board.know(Whom::Node(node.0), (node, address));
         self.note(Some(at), format!("node {node} is {what}"));
         Ok(())
+    }
+
+    /// The node that a start or resume is for where nobody says: the last that was killed or paused.
+    fn to_be_healed(&self, deed: Deed) -> Option<NodeId> {
+        let undone = match deed {
+            Deed::Start => Deed::Kill,
+            Deed::Resume => Deed::Pause,
+            Deed::Kill | Deed::Pause => return None,
+        };
+        let last = self.hurt.iter().rev().find(|(_, done)| *done == undone);
+        last.map(|(node, _)| *node)
     }
 
     pub(super) fn address(&self, cluster: &dyn Cluster, number: i32) -> String {
@@ -134,7 +148,7 @@ impl Talk<'_, '_> {
     pub(super) async fn heal(&mut self) {
         let Some(cluster) = self.ground.cluster else { return };
         let hurt = std::mem::take(&mut self.hurt);
-        for node in &hurt {
+        for (node, _) in &hurt {
             // One of the two applies; the other is refused.
             drop(cluster.resume(*node).await);
             drop(cluster.start(*node).await);

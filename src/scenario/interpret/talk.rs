@@ -18,6 +18,7 @@ use crate::scenario::operations::Operations;
 use crate::scenario::phrase::Phrase;
 use crate::scenario::program::Program;
 use crate::scenario::progress::Stuck;
+use crate::scenario::steps::Deed;
 use crate::scenario::switchboard::{Party, Switchboard, Whom};
 
 /// A producer as its client knows it.
@@ -55,7 +56,8 @@ pub(super) struct Talk<'c, 'g> {
     /// Transactions their clients have open, with their transactional ids.
     pub(super) open: BTreeMap<String, String>,
     pub(super) over: BTreeSet<String>,
-    pub(super) hurt: BTreeSet<NodeId>,
+    /// Nodes that something is the matter with, in the order in which it was done.
+    pub(super) hurt: Vec<(NodeId, Deed)>,
     pub(super) last_hurt: Option<NodeId>,
     /// Whether there was a rule that may keep answers away.
     pub(super) network_is_hurt: bool,
@@ -88,7 +90,7 @@ impl<'c, 'g> Talk<'c, 'g> {
             abandoned: BTreeSet::new(),
             open: BTreeMap::new(),
             over: BTreeSet::new(),
-            hurt: BTreeSet::new(),
+            hurt: Vec::new(),
             last_hurt: None,
             network_is_hurt: false,
             programs: BTreeMap::new(),
