@@ -10,11 +10,13 @@ use std::process::{Command, Output, Stdio};
 use capture_file::conversation::{Conversation, Frame};
 use capture_file::write::{self, PacketBlock};
 use capture_file::{LinkType, Side};
+use kafka_wire::ApiKey;
 use kafka_wire::batch::{
     Attributes, BatchBuilder, Compression, ControlRecord, ControlType, EndTxnMarker, Header,
     NewRecord, Scratch, StatedInBatch,
 };
 use kafka_wire::ids::{Offset, ProducerEpoch, ProducerId, Sequence};
+use kafka_wire::schema::{self, Direction as Way, Fields, Value as Field};
 use serde_json::{Value, json};
 
 /// A frame with its prefix.
@@ -437,6 +439,139 @@ fn a_file_of_which_nothing_can_be_read_is_a_failure_with_its_place() {
         let output = dissect().args(arguments).output().unwrap();
         assert_eq!(output.status.code(), Some(254), "{arguments:?}");
     }
+}
+
+/// A message of fields, for a request with the header that its version has.
+fn message(api: (i16, i16), id: i32, way: Way, fields: &Fields) -> Vec<u8> {
+    let (api_key, version) = (ApiKey(api.0), api.1);
+    let body = schema::layout(api_key, way, version).unwrap().encode(fields).unwrap();
+    let tags: &[u8] = match way {
+        Way::Request if schema::request_header_version(api_key, version) == Some(2) => &[0],
+        Way::Response if schema::response_header_version(api_key, version) == Some(1) => &[0],
+        _ => &[],
+    };
+    let body = [tags, &body].concat();
+    match way {
+        Way::Request => request(api.0, version, id, &body),
+        Way::Response => response(id, &body),
+    }
+}
+
+fn one(name: &'static str, inner: Fields) -> Fields {
+    Fields::new().with(name, vec![inner])
+}
+
+#[test]
+fn topics_have_their_names_beside_their_ids_and_sessions_what_they_leave_out() {
+    const ID: &str = "bYF53O89SvSq6fS4K8hPQw";
+    let partition = |index: i32| Fields::new().with("partition", index);
+    let wanted = |partitions: Vec<Fields>| {
+        one("topics", Fields::new().with("topic_id", ID).with("partitions", partitions))
+    };
+    let asked = |id, session: (i32, i32), fields: Fields| {
+        let fields = fields.with("session_id", session.0).with("session_epoch", session.1);
+        message((1, 16), id, Way::Request, &fields)
+    };
+    let forgotten = Fields::new().with("topic_id", ID).with("partitions", vec![Field::Int(0)]);
+    let answered = |id| message((1, 16), id, Way::Response, &Fields::new().with("session_id", 7));
+    let known = Fields::new().with("name", "t").with("topic_id", ID);
+    let said = [
+        (Client, asked(1, (0, 0), wanted(vec![partition(0), partition(3)]))),
+        (Server, answered(1)),
+        (Client, asked(2, (7, 1), Fields::new())),
+        (Server, answered(2)),
+        (
+            Client,
+            asked(
+                3,
+                (7, 2),
+                wanted(vec![partition(5)]).with("forgotten_topics_data", vec![forgotten]),
+            ),
+        ),
+        (Server, answered(3)),
+        (Client, message((3, 12), 4, Way::Request, &Fields::new())),
+        (Server, message((3, 12), 4, Way::Response, &one("topics", known))),
+    ];
+    let said: Vec<Said<'_>> = said.iter().map(|(side, bytes)| (*side, &bytes[..])).collect();
+    let capture = Capture::new().talk(CLIENT, &said);
+    // From a file: lines of a stream are written before names are known.
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "fetch.pcapng", &capture.bytes);
+    let lines = lines(&dissect().arg(path).output().unwrap());
+    assert_eq!(
+        pluck(&lines, "/request/topics/0/topic_name")[..3],
+        [json!("t"), Value::Null, json!("t")]
+    );
+    let session =
+        |partitions: Value| json!([{"topic_id": ID, "topic_name": "t", "partitions": partitions}]);
+    assert_eq!(
+        pluck(&lines, "/request/session_topics"),
+        [Value::Null, session(json!([0, 3])), session(json!([3, 5])), Value::Null]
+    );
+    assert_eq!(lines[3]["response"]["topics"][0].get("topic_name"), None);
+}
+
+#[test]
+fn a_generation_has_its_name_of_the_version() {
+    let commit = |version| {
+        let fields = Fields::new().with("group_id", "g").with("generation_id_or_member_epoch", 7);
+        let said = message((8, version), 1, Way::Request, &fields);
+        told(&[(Client, &said)], &[]).remove(0)["request"].clone()
+    };
+    assert_eq!(commit(8)["generation_id"], 7);
+    assert_eq!(commit(9)["generation_id_or_member_epoch"], 7);
+}
+
+#[test]
+fn a_single_message_is_read_without_a_capture() {
+    let heartbeat = request(12, 0, 4, b"\0\x01g\0\0\0\x07\0\x01m");
+    let answer = response(4, &[0, 27]);
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x} ")).collect::<String>();
+    let both = [&heartbeat[..], &answer].concat();
+    let is_request = |line: &Value| line["request"]["group_id"] == "g";
+    for bytes in [&heartbeat, &heartbeat[4..], &both] {
+        for input in [bytes.to_vec(), hex(bytes).into_bytes(), hex(bytes).replace(' ', "\n").into()]
+        {
+            let line = lines(&run(&input, &[])).remove(0);
+            assert!(is_request(&line), "{line}");
+            let error = &line["response"]["error_code"];
+            assert_eq!(*error == json!(27), bytes.len() == both.len(), "{line}");
+        }
+    }
+    let meant = ["--api", "Heartbeat", "--api-version", "0"];
+    for input in [&answer[..], &answer[4..], &answer[8..], hex(&answer).as_bytes()] {
+        let line = lines(&run(input, &meant)).remove(0);
+        assert_eq!((&line["response"]["error_code"], &line["request"]), (&json!(27), &Value::Null));
+    }
+    let line = lines(&run(&heartbeat[17..], &meant)).remove(0);
+    assert!(is_request(&line), "{line}");
+    let output = run(&answer, &["--api-version", "0"]);
+    assert_eq!(output.status.code(), Some(254));
+    assert_eq!(run(&answer, &[]).status.code(), Some(255));
+}
+
+#[test]
+fn what_clients_say_alone_is_shown_however_much_it_is() {
+    let large = produce(0, 1, &{
+        let mut out = Vec::new();
+        let value = vec![b'v'; 1 << 20];
+        BatchBuilder::default().encode([NewRecord::of(&value)], &mut Scratch::new(), &mut out);
+        out
+    });
+    let many = 70;
+    let mut capture = Capture::new();
+    let mut conversation =
+        Conversation::new(CLIENT.parse().unwrap(), "127.0.0.1:9092".parse().unwrap(), 1);
+    conversation.open(&mut |_| {});
+    for _ in 0..many {
+        conversation.data(Client, &large, &mut |f| capture.packet(f));
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = file(folder.path(), "large.pcapng", &capture.bytes);
+    let output = dissect().arg(path).output().unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!((text.lines().count(), text.matches("not shown").count()), (many, 0));
+    assert!(text.lines().all(|line| line.len() > 1 << 20));
 }
 
 #[test]

@@ -82,6 +82,8 @@ pub(super) struct Framer {
     reserved: usize,
     searched_bytes: u64,
     search_mark: Mark,
+    /// Where in what is kept of a search segments begin.
+    starts: Vec<usize>,
 }
 
 impl Framer {
@@ -97,7 +99,13 @@ impl Framer {
             reserved: 0,
             searched_bytes: 0,
             search_mark: Mark::default(),
+            starts: Vec::new(),
         }
+    }
+
+    /// Whether the next byte begins a frame.
+    pub(super) fn is_between(&self) -> bool {
+        self.mode == Mode::Frames && self.seen == 0
     }
 
     /// It is not known whether a frame begins with the next byte.
@@ -282,10 +290,14 @@ impl Framer {
         taker: &mut impl FrameTaker,
     ) {
         let tail = std::mem::take(&mut self.kept);
+        let mut starts = std::mem::take(&mut self.starts);
+        if segment_start {
+            starts.push(tail.len());
+        }
         let buffer = [&tail[..], bytes].concat();
         let mut keep_from = buffer.len();
         for at in 0..buffer.len() {
-            let at_start = segment_start && at == tail.len();
+            let at_start = starts.contains(&at);
             match taker.plausible(&buffer[at..], at_start) {
                 Plausible::No => {}
                 Plausible::NeedMore if buffer.len() - at > SEARCH_TAIL_BYTES => {}
@@ -298,6 +310,8 @@ impl Framer {
         }
         self.searched_bytes += keep_from as u64;
         self.kept = buffer[keep_from..].to_vec();
+        self.starts =
+            starts.iter().filter(|&&at| at >= keep_from).map(|at| at - keep_from).collect();
         self.search_mark = mark;
     }
 

@@ -139,7 +139,7 @@ impl Stream {
     /// Whether bytes at that number can hardly be of this stream; `ended` says that nothing more
     /// of it is expected.
     pub(super) fn is_strange(&self, sequence: u32, length: u64, ended: bool) -> bool {
-        if self.anchor != Anchor::Fixed {
+        if self.anchor == Anchor::None {
             return false;
         }
         let position = self.position(sequence);

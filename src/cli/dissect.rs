@@ -1,4 +1,4 @@
-//! `fencepost dissect FILE...`: captures as JSON lines, one exchange a line.
+//! `fencepost dissect FILE...`: captures as JSON lines, one exchange a line; or a single message.
 
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -12,6 +12,7 @@ use kafka_wire::ApiKey;
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::capture::{AssemblerOptions, CaptureSummary, FileSummary, read_captures};
 use crate::history::wire::StreamTrouble;
+use crate::report::dissect::frame::{self, Meant};
 use crate::report::dissect::{LineCounts, LineOptions, Lines, Totals, TotalsOptions, tables};
 use crate::report::text::grouped;
 
@@ -20,16 +21,22 @@ use crate::report::text::grouped;
 #[command(after_help = "Examples:\n  fencepost dissect run.pcapng\n  \
     fencepost dissect --errors-only --api Produce,EndTxn run.pcap.gz\n  \
     fencepost dissect --stats broker1.pcap broker2.pcap\n  \
-    tcpdump -i lo -w - port 9092 | fencepost dissect --headers -\n\n\
+    tcpdump -i lo -w - port 9092 | fencepost dissect --headers -\n  \
+    echo '00000013 0012 0000 00000001 0009 70726f6475636572' | fencepost dissect -\n  \
+    fencepost dissect --api Heartbeat --api-version 0 response.bin\n\n\
     Several files are one capture, merged by time. What is not in the lines (responses whose \
     request is not here, TLS, gaps) is said on standard error at the end.")]
 pub(crate) struct DissectArguments {
-    /// Files of packets, pcap or pcapng, plain, .gz or .zst; `-` is standard input.
+    /// Files of packets, pcap or pcapng, plain, .gz or .zst; or one message, as bytes or
+    /// hexadecimal digits; `-` is standard input.
     #[arg(required = true, value_name = "FILE")]
     files: Vec<PathBuf>,
     /// Only these APIs, by name or key.
     #[arg(long, value_name = "NAME,...", value_delimiter = ',')]
     api: Vec<String>,
+    /// The version of a single message without a request: --api says which.
+    #[arg(long, value_name = "N", requires = "api", conflicts_with = "stats")]
+    api_version: Option<i16>,
     /// Only exchanges with an error code in the response or with something wrong.
     #[arg(long, conflicts_with = "stats")]
     errors_only: bool,
@@ -51,6 +58,13 @@ pub(crate) struct DissectArguments {
 pub(crate) fn dissect(arguments: &DissectArguments, manner: Manner) -> anyhow::Result<Exit> {
     let apis = apis(&arguments.api)?;
     let sources = Sources::open(&arguments.files)?;
+    let api_key = apis.first().copied();
+    let meant = api_key.zip(arguments.api_version);
+    let meant = meant.map(|(api_key, api_version)| Meant { api_key, api_version });
+    if let Some(lines) = sources.single_message(meant)? {
+        print(lines.trim_end());
+        return Ok(Exit::Valid);
+    }
     let options = AssemblerOptions { ports: arguments.port.clone(), ..AssemblerOptions::default() };
     let summary = if arguments.stats {
         let totals = Totals::new(TotalsOptions { apis });
@@ -165,6 +179,20 @@ fn print_totals(
     Ok(())
 }
 
+/// Bytes of a single message, or its digits, that are read.
+const MESSAGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
+
+/// Whether a file begins as those of packets do, packed or not, or is empty.
+fn begins_as_capture(bytes: &[u8]) -> bool {
+    match bytes {
+        [0xa1, 0xb2, 0xc3, 0xd4] | [0xa1, 0xb2, 0x3c, 0x4d] | [0xa1, 0xb2, 0xcd, 0x34] => true,
+        [0xd4, 0xc3, 0xb2, 0xa1] | [0x4d, 0x3c, 0xb2, 0xa1] | [0x34, 0xcd, 0xb2, 0xa1] => true,
+        [0x0a, 0x0d, 0x0d, 0x0a] => true,
+        [0x1f, 0x8b, ..] | [0x28, 0xb5, 0x2f, 0xfd] | [0x50..=0x5f, 0x2a, 0x4d, 0x18] => true,
+        _ => bytes.is_empty(),
+    }
+}
+
 /// The files, and what becomes of them while they are read.
 struct Sources {
     names: Vec<PathBuf>,
@@ -198,6 +226,29 @@ impl Sources {
             failures: Rc::new(RefCell::new(names.iter().map(|_| None).collect())),
             is_live: names.iter().any(|name| is_stdin(&name)),
         })
+    }
+
+    /// The lines of the only file, where that is no capture but a message; whatever was read of it
+    /// is there to be read again.
+    fn single_message(&self, meant: Option<Meant>) -> anyhow::Result<Option<String>> {
+        let mut files = self.files.borrow_mut();
+        let [file] = &mut files[..] else { return Ok(None) };
+        let mut bytes = Vec::new();
+        let read = |file: &mut Box<dyn Read>, most: u64, bytes: &mut Vec<u8>| {
+            let read = file.take(most).read_to_end(bytes);
+            read.map_err(|error| {
+                anyhow::Error::new(error).context(self.names[0].display().to_string())
+            })
+        };
+        read(file, 4, &mut bytes)?;
+        let mut lines = None;
+        if !begins_as_capture(&bytes) {
+            read(file, MESSAGE_BYTES_MAX, &mut bytes)?;
+            lines = frame::lines(&bytes, meant);
+        }
+        let rest = std::mem::replace(file, Box::new(io::empty()));
+        *file = Box::new(io::Cursor::new(bytes).chain(rest));
+        Ok(lines)
     }
 
     fn readers(&self) -> Vec<Source> {

@@ -127,6 +127,7 @@ impl Bodies {
         if let Some(why) = body.incomplete() {
             errors.push(why);
         }
+        name_generation(body, out, start);
     }
 
     fn fields(
@@ -159,6 +160,20 @@ impl Bodies {
             say_damages(body, layout, &damages, errors);
         }
         Ok(())
+    }
+}
+
+/// The generation of an OffsetCommit, which may be a member epoch since v9 (KIP-848), has its old
+/// name before that, as packet tools show it.
+fn name_generation(body: &Body<'_>, out: &mut String, start: usize) {
+    const SINCE_V9: &str = "\"generation_id_or_member_epoch\":";
+    let is_old = body.api_key == ApiKey::OFFSET_COMMIT && (1..9).contains(&body.version);
+    if is_old
+        && body.direction == Direction::Request
+        && let Some(at) = out[start..].find(SINCE_V9)
+    {
+        let at = start + at;
+        out.replace_range(at..at + SINCE_V9.len(), "\"generation_id\":");
     }
 }
 

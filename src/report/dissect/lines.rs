@@ -6,8 +6,10 @@
 //!
 //! Never: reads a capture; holds more text than [`super::order::HELD_BYTES_MAX`] twice over.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::net::SocketAddr;
 
 use kafka_wire::ApiKey;
 use kafka_wire::schema::{write_json_bytes, write_json_text};
@@ -16,7 +18,9 @@ use rustc_hash::FxHashMap;
 use super::bodies::Bodies;
 use super::codes::Codes;
 use super::line::{Times, write_integer};
+use super::names::TopicNames;
 use super::order::{HELD_BYTES_MAX, Order};
+use super::sessions::{self, Sessions};
 use super::window::Window;
 use crate::history::tap::{Connection, Direction};
 use crate::history::wire::{
@@ -70,7 +74,10 @@ pub struct Lines<W> {
     out: W,
     options: LineOptions,
     files: Vec<String>,
-    connections: FxHashMap<Connection, String>,
+    connections: FxHashMap<Connection, Talk>,
+    sessions: Sessions,
+    /// Requests with bodies that wait for their responses, by place.
+    waiting: BTreeMap<u64, (RequestFacts, Body)>,
     order: Order,
     bodies: Bodies,
     codes: Codes,
@@ -84,14 +91,33 @@ pub struct Lines<W> {
     on_trouble: Option<fn(&StreamTrouble)>,
 }
 
+/// A connection.
+#[derive(Debug)]
+struct Talk {
+    ends: String,
+    broker: SocketAddr,
+    /// Its broker said something.
+    is_answered: bool,
+}
+
 /// What is kept of a request.
 #[derive(Debug)]
 pub struct Kept {
     place: u64,
     key: u64,
     is_shown: bool,
-    body: String,
+    body: Body,
+    /// Its body is kept with those that wait.
+    is_waiting: bool,
+}
+
+/// The body of a request, as text.
+#[derive(Debug, Default)]
+struct Body {
+    key: u64,
+    text: String,
     errors: Vec<String>,
+    session: Option<Box<sessions::Asked>>,
 }
 
 impl<W: Write> Lines<W> {
@@ -103,6 +129,8 @@ impl<W: Write> Lines<W> {
             options,
             files,
             connections: FxHashMap::default(),
+            sessions: Sessions::default(),
+            waiting: BTreeMap::new(),
             order: Order::default(),
             bodies: Bodies::default(),
             codes: Codes::default(),
@@ -163,12 +191,15 @@ impl<W: Write> Lines<W> {
     }
 
     /// Appends a line without its number, or nothing where it is not wanted.
-    fn line(&mut self, out: &mut String, exchange: &Exchange<'_, Kept>) {
+    fn line(&mut self, out: &mut String, exchange: &mut Exchange<'_, Body>) {
         let start = out.len();
+        let latency_ns = exchange.latency_ns();
+        let session = exchange.kept.session.take().and_then(|asked| self.session(exchange, *asked));
+        let exchange = &*exchange;
         let Exchange { request, kept, outcome } = exchange;
         self.head(out, request);
         self.frames(out, request, outcome);
-        let latency_ns = exchange.latency_ns().filter(|_| self.shown(outcome).is_some());
+        let latency_ns = latency_ns.filter(|_| self.shown(outcome).is_some());
         out.push_str(",\"latency_us\":");
         match latency_ns {
             // A quotient by a thousand fits.
@@ -176,7 +207,14 @@ impl<W: Write> Lines<W> {
             None => out.push_str("null"),
         }
         out.push_str(",\"request\":");
-        out.push_str(if kept.body.is_empty() { "{}" } else { &kept.body });
+        match (session, kept.text.strip_suffix('}')) {
+            (Some(partitions), Some(fields)) => {
+                let comma = if fields.len() > 1 { "," } else { "" };
+                write!(out, "{fields}{comma}\"session_topics\":{partitions}}}")
+                    .expect("a String takes every write");
+            }
+            _ => out.push_str(if kept.text.is_empty() { "{}" } else { &kept.text }),
+        }
         out.push_str(",\"response\":");
         let wrong = self.response(out, exchange);
         if self.options.errors_only && !wrong {
@@ -186,12 +224,19 @@ impl<W: Write> Lines<W> {
         self.counts.lines += 1;
     }
 
+    /// What a Fetch asks for that goes on with a session.
+    fn session(&mut self, exchange: &Exchange<'_, Body>, asked: sessions::Asked) -> Option<String> {
+        let Outcome::Answered(response) = &exchange.outcome else { return None };
+        let broker = self.connections.get(&exchange.request.connection)?.broker;
+        self.sessions.answered(broker, asked, exchange.request.api_version, response.body())
+    }
+
     /// From the time to the client id.
     fn head(&mut self, out: &mut String, request: &RequestFacts) {
         out.push_str(",\"time\":\"");
         self.times.write(out, request.span.time_ns);
         out.push_str("\",\"connection\":\"");
-        out.push_str(self.connections.get(&request.connection).map_or("", String::as_str));
+        out.push_str(self.connections.get(&request.connection).map_or("", |talk| &talk.ends));
         out.push_str("\",\"api\":\"");
         match request.api_key.name() {
             Some(name) => out.push_str(name),
@@ -244,7 +289,7 @@ impl<W: Write> Lines<W> {
     }
 
     /// The response and the errors; whether something is wrong or refused.
-    fn response(&mut self, out: &mut String, exchange: &Exchange<'_, Kept>) -> bool {
+    fn response(&mut self, out: &mut String, exchange: &Exchange<'_, Body>) -> bool {
         let Exchange { request, kept, outcome } = exchange;
         let mut errors = Vec::new();
         let mut wrong = false;
@@ -292,25 +337,83 @@ impl<W: Write> Lines<W> {
     }
 
     /// The body and the errors of a request.
-    fn keep(&mut self, request: &Request<'_>) -> (String, Vec<String>) {
-        let mut errors = Vec::new();
+    fn keep(&mut self, request: &Request<'_>, key: u64) -> Body {
+        let facts = request.facts;
+        let mut body = Body { key, ..Body::default() };
         if self.options.headers {
-            let error = request.facts.header_error.as_ref();
-            errors.extend(error.map(|error| format!("request header: {error}")));
-            return (String::new(), errors);
+            let error = facts.header_error.as_ref();
+            body.errors.extend(error.map(|error| format!("request header: {error}")));
+            return body;
         }
-        let mut body = self.order.buffer();
-        self.bodies.request(request, &mut body, &mut errors);
-        self.waiting_bytes += body.len();
+        body.text = self.order.buffer();
+        self.bodies.request(request, &mut body.text, &mut body.errors);
+        if facts.api_key == ApiKey::FETCH && facts.extent != Extent::Torn {
+            body.session = sessions::asked(facts.api_version, request.body()).map(Box::new);
+        }
+        self.waiting_bytes += body.text.len();
         self.bound();
         if self.waiting_bytes > HELD_BYTES_MAX {
-            self.waiting_bytes -= body.len();
-            errors.push(format!(
+            self.hand_on_unanswered();
+        }
+        if self.waiting_bytes > HELD_BYTES_MAX {
+            self.waiting_bytes -= body.text.len();
+            body.errors.push(format!(
                 "request: not shown: requests of {HELD_BYTES_MAX} bytes of text wait for responses"
             ));
-            body = String::new();
+            body.text = String::new();
         }
-        (body, errors)
+        body
+    }
+
+    /// Writes what waits on connections whose broker says nothing at all: where only one side was
+    /// captured no response will come.
+    fn hand_on_unanswered(&mut self) {
+        let connections = &self.connections;
+        let is_silent = |facts: &RequestFacts| {
+            connections.get(&facts.connection).is_some_and(|talk| !talk.is_answered)
+        };
+        let silent: Vec<u64> = self
+            .waiting
+            .iter()
+            .filter(|(_, (facts, _))| is_silent(facts))
+            .map(|(place, _)| *place)
+            .collect();
+        for place in silent {
+            if let Some((request, kept)) = self.waiting.remove(&place) {
+                let outcome = Outcome::Unanswered(Unanswered::TooMany);
+                self.write_line(place, Exchange { request, kept, outcome });
+            }
+        }
+        self.bound();
+    }
+
+    /// A broker answered: its connection is no longer silent, and topics may be named.
+    fn heard(&mut self, request: &RequestFacts, response: &Response<'_>) {
+        if let Some(talk) = self.connections.get_mut(&request.connection) {
+            talk.is_answered = true;
+        }
+        if response.extent == Extent::Whole {
+            let (api_key, version) = (request.api_key, request.api_version);
+            self.window.names().learn(api_key, version, response.body());
+        }
+    }
+
+    fn write_line(&mut self, place: u64, mut exchange: Exchange<'_, Body>) {
+        let key = exchange.kept.key;
+        let is_due = self.order.is_due(place);
+        let mut out = if is_due { std::mem::take(self.window.text()) } else { self.order.buffer() };
+        self.line(&mut out, &mut exchange);
+        let text = std::mem::take(&mut exchange.kept.text);
+        self.waiting_bytes -= text.len();
+        self.order.recycle(text);
+        if is_due {
+            *self.window.text() = out;
+            self.window.push(key);
+            self.order.gone(place);
+            self.order.drain(&mut self.window);
+        } else {
+            self.order.hold(place, out);
+        }
     }
 }
 
@@ -319,13 +422,17 @@ impl<W: Write> ExchangeSink for Lines<W> {
 
     fn connection(&mut self, facts: &ConnectionFacts) {
         let ends = format!("{}-{}", facts.client, facts.broker);
-        self.connections.insert(facts.connection, ends);
+        let talk = Talk { ends, broker: facts.broker, is_answered: false };
+        self.connections.insert(facts.connection, talk);
     }
 
     fn frame_bytes_wanted(&mut self, direction: Direction, api_key: ApiKey, _: i16) -> usize {
         let bodies =
             !self.options.headers || self.options.errors_only && direction == Direction::Response;
-        if bodies && self.is_wanted(api_key) { usize::MAX } else { 0 }
+        let names = !self.options.headers
+            && direction == Direction::Response
+            && TopicNames::teaches(api_key);
+        if names || bodies && self.is_wanted(api_key) { usize::MAX } else { 0 }
     }
 
     fn request(&mut self, request: &Request<'_>) -> Kept {
@@ -342,35 +449,36 @@ impl<W: Write> ExchangeSink for Lines<W> {
                 self.order.skip(key, &mut self.window);
                 self.bound();
             }
-            return Kept { place: 0, key, is_shown, body: String::new(), errors: Vec::new() };
+            return Kept { place: 0, key, is_shown, body: Body::default(), is_waiting: false };
         }
         let place = self.order.begin(key);
-        let (body, errors) = self.keep(request);
-        Kept { place, key, is_shown, body, errors }
+        let mut body = self.keep(request, key);
+        let is_waiting = !body.text.is_empty();
+        if is_waiting {
+            self.waiting.insert(place, (request.facts.clone(), std::mem::take(&mut body)));
+        }
+        Kept { place, key, is_shown, body, is_waiting }
     }
 
-    fn exchange(&mut self, mut exchange: Exchange<'_, Kept>) {
-        if let Outcome::Answered(response) = &exchange.outcome {
+    fn exchange(&mut self, exchange: Exchange<'_, Kept>) {
+        let Exchange { request, kept, outcome } = exchange;
+        if let Outcome::Answered(response) = &outcome {
             self.counts.torn[1] += u64::from(response.extent == Extent::Torn);
+            if !self.options.headers {
+                self.heard(&request, response);
+            }
         }
-        if !exchange.kept.is_shown {
+        if !kept.is_shown {
             return;
         }
-        let Kept { place, key, .. } = exchange.kept;
-        let is_due = self.order.is_due(place);
-        let mut out = if is_due { std::mem::take(self.window.text()) } else { self.order.buffer() };
-        self.line(&mut out, &exchange);
-        let body = std::mem::take(&mut exchange.kept.body);
-        self.waiting_bytes -= body.len();
-        self.order.recycle(body);
-        if is_due {
-            *self.window.text() = out;
-            self.window.push(key);
-            self.order.gone(place);
-            self.order.drain(&mut self.window);
-        } else {
-            self.order.hold(place, out);
+        let Kept { place, key, mut body, is_waiting, .. } = kept;
+        if is_waiting {
+            // What was written already is told by its line.
+            let Some((_, waited)) = self.waiting.remove(&place) else { return };
+            body = waited;
         }
+        body.key = key;
+        self.write_line(place, Exchange { request, kept: body, outcome });
         self.bound();
     }
 

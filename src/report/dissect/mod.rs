@@ -6,6 +6,8 @@
 //! * [`mod@line`]: what stands at the beginning of a line.
 //! * [`bodies`]: bodies as JSON, and what is wrong with them; [`batches`] does their records.
 //! * [`codes`]: the error codes of a response.
+//! * [`names`]: names of topics beside their ids; [`sessions`]: what incremental fetches leave out.
+//! * [`frame`]: single messages without a capture.
 //! * [`totals`]: a sink that counts; [`tables`] is what it counted, as text.
 //!
 //! Never: opens a file, judges a broker.
@@ -13,9 +15,12 @@
 pub mod batches;
 pub mod bodies;
 pub mod codes;
+pub mod frame;
 pub mod line;
 pub mod lines;
+pub mod names;
 pub mod order;
+pub mod sessions;
 pub mod tables;
 pub mod totals;
 pub mod window;

@@ -8,6 +8,7 @@
 //! Never: writes; holds more than [`WINDOW_BYTES`] and one line.
 
 use super::line::write_integer;
+use super::names::TopicNames;
 
 /// Bytes of lines that are kept until they are sorted and the first half of them is written.
 pub const WINDOW_BYTES: usize = 16 * 1024 * 1024;
@@ -23,6 +24,7 @@ pub struct Window {
     lines: Vec<Line>,
     is_unsorted: bool,
     written: u64,
+    names: TopicNames,
 }
 
 /// One line; without a byte it is one that is not wanted, but counts.
@@ -37,6 +39,11 @@ impl Window {
     /// Where the next line is put together: all of it from `,` behind its number to the line break.
     pub fn text(&mut self) -> &mut String {
         &mut self.text
+    }
+
+    /// The names that lines get when they are written.
+    pub fn names(&mut self) -> &mut TopicNames {
+        &mut self.names
     }
 
     /// What was appended to the text since the last line is a line.
@@ -74,7 +81,7 @@ impl Window {
                 out.push_str("{\"n\":");
                 // No capture has so many requests that the number would not fit.
                 write_integer(&mut out, self.written as i64);
-                out.push_str(&self.text[line.start..line.end]);
+                self.names.write(&self.text[line.start..line.end], &mut out);
             }
             if out.len() >= WRITE_BYTES {
                 write(&out);
