@@ -12,14 +12,14 @@ fn fencepost(arguments: &[&str]) -> Command {
 }
 
 /// A part of the tool that says where it listens, ended with this value.
-struct Serving {
+pub(crate) struct Serving {
     process: Child,
     said: BufReader<std::process::ChildStdout>,
-    servers: String,
+    pub(crate) servers: String,
 }
 
 impl Serving {
-    fn start(arguments: &[&str]) -> Self {
+    pub(crate) fn start(arguments: &[&str]) -> Self {
         let mut process =
             fencepost(arguments).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut said = BufReader::new(process.stdout.take().unwrap());
@@ -30,7 +30,7 @@ impl Serving {
     }
 
     /// Tells it to end, and says what it says then.
-    fn end(mut self) -> String {
+    pub(crate) fn end(mut self) -> String {
         let id = self.process.id().to_string();
         assert!(Command::new("kill").args(["-TERM", &id]).status().unwrap().success());
         let mut text = String::new();
@@ -47,12 +47,12 @@ impl Drop for Serving {
     }
 }
 
-fn test_through(servers: &str, store: &Path, more: &[&str]) -> Output {
+pub(crate) fn test_through(servers: &str, store: &Path, more: &[&str]) -> Output {
     let base = ["test", "--bootstrap-server", servers, "--store"];
     fencepost(&base).arg(store).args(more).output().unwrap()
 }
 
-fn said(output: &Output) -> String {
+pub(crate) fn said(output: &Output) -> String {
     let (out, error) = (&output.stdout, &output.stderr);
     format!("{}\n{}", String::from_utf8_lossy(out), String::from_utf8_lossy(error))
 }

@@ -6,6 +6,7 @@ mod actions;
 mod bulk;
 mod hostile;
 mod kafka;
+mod live_tls;
 mod passing;
 mod stage;
 mod tls;

@@ -29,13 +29,13 @@ use crate::stage::{
 const NOW_S: i64 = 1_795_428_900;
 
 /// An authority, and a folder with what it signed.
-struct Authority {
+pub(crate) struct Authority {
     folder: TempDir,
     issuer: Issuer<'static, KeyPair>,
 }
 
 impl Authority {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let mut params = CertificateParams::new([]).unwrap();
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.distinguished_name.push(rcgen::DnType::CommonName, name);
@@ -45,12 +45,17 @@ impl Authority {
         Self { folder, issuer: Issuer::new(params, key) }
     }
 
-    fn file(&self, name: &str) -> PathBuf {
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
     /// Writes a certificate and its key into one file.
-    fn sign(&self, file: &str, host: &str, change: impl FnOnce(&mut CertificateParams)) -> PathBuf {
+    pub(crate) fn sign(
+        &self,
+        file: &str,
+        host: &str,
+        change: impl FnOnce(&mut CertificateParams),
+    ) -> PathBuf {
         let mut params = CertificateParams::new([host.to_owned()]).unwrap();
         change(&mut params);
         let key = KeyPair::generate().unwrap();
