@@ -286,6 +286,17 @@ fn consequences_stand_under_their_cause() {
 }
 
 #[test]
+fn what_only_rebalances_explain_is_held_against_brokers_and_said() {
+    let text = format!("{LOG} | 0 su a | 0 p a1@1 | 0 p a4@4");
+    let verdict = judge(&text, &Expectation::default());
+    assert_eq!(verdict.bad_types, ["poll-skip"]);
+    assert!(verdict.observations[0].starts_with("consumers subscribed: "), "{verdict:?}");
+    let subscribed = Expectation { sub_via: SubVia::SUBSCRIBE, ..Expectation::default() };
+    let verdict = judge(&text, &subscribed);
+    assert!(verdict.bad_types.is_empty() && verdict.observations.is_empty(), "{verdict:?}");
+}
+
+#[test]
 fn an_offset_of_three_billion_costs_what_its_records_cost() {
     finds("0 s a1@0 | 0 s a2@3000000000 | 1 p a1@0 a2@3000000000", "");
     finds("0 s a1@9223372036854775807 | 1 p a1@9223372036854775807", "");

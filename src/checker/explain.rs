@@ -110,6 +110,8 @@ pub struct CycleOperation {
     pub index: u64,
     /// Its process, in words.
     pub process: String,
+    /// How it ended.
+    pub ending: EventType,
     /// What it did that matters here.
     pub summary: Vec<String>,
 }
@@ -169,14 +171,23 @@ impl Cycle {
     /// The cycle for Graphviz.
     #[must_use]
     pub fn to_dot(&self) -> String {
-        let mut dot = String::from("digraph cycle {\n  node [shape=box, fontname=sans];\n");
+        let mut dot = String::from(
+            "digraph cycle {\n  \
+             node [shape=box, style=\"rounded,filled\", fillcolor=\"#f6f7f9\", penwidth=1.5, \
+             fontname=\"Helvetica\", fontsize=12];\n  \
+             edge [penwidth=1.5, fontname=\"Helvetica\", fontsize=11];\n",
+        );
         for (place, op) in self.operations.iter().enumerate() {
-            let label: Vec<String> = self.lines(place, op).iter().map(|l| dot_text(l)).collect();
-            let _ = writeln!(dot, "  t{} [label=\"{}\"];", place + 1, label.join("\\n"));
+            // `\\l` ends a line and puts it to the left.
+            let label: String =
+                self.lines(place, op).iter().map(|line| dot_text(line) + "\\l").collect();
+            let color = ending_color(op.ending);
+            let _ = writeln!(dot, "  t{} [label=\"{label}\", color=\"{color}\"];", place + 1);
         }
         for (place, edge) in self.edges.iter().enumerate() {
             let next = (place + 1) % self.operations.len() + 1;
-            let label = dot_text(&format!("{} {}", edge.kind, edge.label));
+            // A space before it keeps it off the line.
+            let label = dot_text(&format!(" {} {}", edge.kind, edge.label));
             let color = color(edge.kind);
             let _ = writeln!(
                 dot,
@@ -189,7 +200,8 @@ impl Cycle {
     }
 
     pub(super) fn lines(&self, place: usize, op: &CycleOperation) -> Vec<String> {
-        let title = format!("T{}  operation {} ({})", place + 1, op.index, op.process);
+        let ending = if op.ending == EventType::Invoke { "never ended" } else { op.ending.name() };
+        let title = format!("T{} · operation {} · {} · {ending}", place + 1, op.index, op.process);
         std::iter::once(title).chain(op.summary.iter().cloned()).collect()
     }
 }
@@ -205,6 +217,17 @@ pub(super) fn color(kind: &str) -> &'static str {
     }
 }
 
+/// The color of how an operation ended: as Jepsen's pictures have it, dark enough for a line.
+pub(super) fn ending_color(ending: EventType) -> &'static str {
+    match ending {
+        EventType::Ok => "#0058ad",
+        EventType::Fail => "#a50053",
+        EventType::Info | EventType::Invoke => "#ac6e00",
+    }
+}
+
 fn dot_text(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', " ")
+    let plain = |c: char| if c.is_control() { ' ' } else { c };
+    let text: String = text.chars().map(plain).collect();
+    text.replace('\\', "\\\\").replace('"', "\\\"")
 }

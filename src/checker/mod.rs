@@ -4,6 +4,7 @@
 //! * [`Expectation`]: what a history is held to.
 //! * [`check`]: the judgement of an operation history, [`Verdict`].
 //! * [`explain`]: cycles as words and pictures.
+//! * [`proof`]: the exchanges behind what operations show.
 //! * [`wire`]: the judgement of exchanges, by the invariants of the protocol.
 //!
 //! Never: sees a socket, a clock; lets a limit of time, memory or cases decide a verdict.
@@ -14,6 +15,7 @@ pub mod explain;
 mod graph;
 mod list_append;
 mod picture;
+pub mod proof;
 mod queue;
 mod stats;
 mod threads;

@@ -50,6 +50,8 @@ pub struct Case {
     pub frames: Vec<u64>,
     /// Of each of them the capture it is in, counted from 0.
     pub frame_files: Vec<u16>,
+    /// What those exchanges said, in words, where operations show it.
+    pub wire: Vec<String>,
     /// Why it is one, in two to six sentences.
     pub explanation: String,
     /// For a cycle, the operations and edges to draw.
@@ -86,6 +88,9 @@ impl Serialize for Case {
         // Where all is in one capture, nobody needs to be told.
         if self.frame_files.iter().any(|file| *file != 0) {
             map.serialize_entry("frame_files", &self.frame_files)?;
+        }
+        if !self.wire.is_empty() {
+            map.serialize_entry("wire", &self.wire)?;
         }
         map.serialize_entry("explanation", &self.explanation)?;
         map.end()
@@ -308,9 +313,10 @@ fn groups(anomalies: &BTreeMap<String, Found>) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     for name in order {
         let under = groups.iter_mut().find(|group| {
+            let (cause, found) = (&anomalies[&group.primary], &anomalies[name]);
             let can = find_anomaly(&group.primary)
                 .is_some_and(|row| row.consequences.contains(&name.as_str()));
-            can && may_be_of(&anomalies[&group.primary], &anomalies[name])
+            can && !is_normal_beside(cause, name, found) && may_be_of(cause, found)
         });
         match under {
             Some(group) => group.consequences.push(name.clone()),
@@ -319,6 +325,12 @@ fn groups(anomalies: &BTreeMap<String, Found>) -> Vec<Group> {
     }
     debug_assert!(groups.len() <= ANOMALIES.len() + anomalies.len());
     groups
+}
+
+/// Whether a cycle is of the kind that brokers without fault show too: it then says nothing of a
+/// cause that is a fault.
+fn is_normal_beside(cause: &Found, name: &str, found: &Found) -> bool {
+    cause.bad && !found.bad && find_anomaly(name).is_some_and(|row| row.shape.is_some())
 }
 
 /// Whether two findings share a place, as far as their cases name places in the same way.

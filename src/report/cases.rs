@@ -123,6 +123,13 @@ impl Shown<'_> {
     }
 
     fn proof(&self, text: &mut String) {
+        if !self.case.wire.is_empty() {
+            text.push_str("\non the wire\n");
+            for said in &self.case.wire {
+                text.push_str(&flow("  ", 4, said));
+            }
+            return;
+        }
         if !self.case.exchanges.is_empty() {
             text.push_str("\nexchanges\n");
         }

@@ -196,7 +196,7 @@ fn judge(held: &Held, capture: &[u8], history: &[u8]) -> Result<Verdict, Convers
     // Which offsets a group may have is decided by what clients meant and were told: on the wire a
     // late request of one transaction looks like one of the next.
     expectation.ignore.extend(["P8-offsets-not-atomic", "G3-offset-lost"].map(str::to_owned));
-    packets::check(vec![source], &expectation, false)?.add_to(&mut verdict, &expectation);
+    packets::check(vec![source], &expectation, false, None)?.add_to(&mut verdict, &expectation);
     let (clients, brokers): (Vec<&Stuck>, Vec<&Stuck>) =
         held.stuck.iter().chain(&held.offsets).partition(|stuck| stuck.is_of_client());
     verdict.merge(brokers.into_iter().map(|stuck| found(stuck, held)));

@@ -14,6 +14,7 @@ use super::plan::Plan;
 use super::record::{RecordError, RunRecord};
 use crate::broker::Facts;
 
+use crate::checker::proof::Proofs;
 use crate::checker::{
     self, ConsistencyModel, Elapsed, Expectation, Isolation, SubVia, Verdict, Workload, World,
 };
@@ -125,16 +126,16 @@ pub fn judge_and_keep(
         _ => Some(opened(histories, &mut expectation, given)?),
     };
     let read_ns = clock.now_ns();
-    let packets = read_packets(captures, &expectation, recorded.is_none())?;
-    let mut verdict = match (&recorded, &packets) {
-        (Some(opened), _) => checker::check(&opened.recorded.history, &expectation),
-        (None, packets) => {
-            expectation.world = World::Open;
-            let none = History::default();
-            let history = packets.as_ref().map_or(&none, |packets| &packets.history);
-            checker::check(history, &expectation)
-        }
-    };
+    // What operations show is known before the packets are read, which prove it.
+    let judged =
+        recorded.as_ref().map(|opened| checker::check(&opened.recorded.history, &expectation));
+    let packets = read_packets(captures, &expectation, judged.as_ref())?;
+    let mut verdict = judged.unwrap_or_else(|| {
+        expectation.world = World::Open;
+        let none = History::default();
+        let history = packets.as_ref().map_or(&none, |packets| &packets.history);
+        checker::check(history, &expectation)
+    });
     if let Some(packets) = packets {
         packets.add_to(&mut verdict, &expectation);
     }
@@ -221,14 +222,17 @@ fn opened(
     Ok(Opened { recorded, expectation: expectation.clone(), file, notes })
 }
 
-/// Holds captures to the invariants of the wire; `alone` where there is no other history.
+/// Holds captures to the invariants of the wire, and looks in them for what proves the verdict on
+/// the operations; absent, there is no other history.
 fn read_packets(
     captures: Vec<Source>,
     expectation: &Expectation,
-    alone: bool,
+    judged: Option<&Verdict>,
 ) -> Result<Option<Packets>, JudgeError> {
     let Some(first) = captures.first().map(|source| source.path.clone()) else { return Ok(None) };
-    let packets = packets::check(captures, expectation, alone)
+    let alone = judged.is_none();
+    let proofs = judged.and_then(Proofs::of);
+    let packets = packets::check(captures, expectation, alone, proofs)
         .map_err(|source| JudgeError::Read { path: first, source })?;
     match packets.unreadable() {
         Some((path, reason)) if alone => Err(JudgeError::Capture { path: path.to_owned(), reason }),
@@ -284,8 +288,8 @@ pub fn judge_run(
     let judged = packets::of_folder(record.folder());
     let own = packets::own_of_folder(record.folder());
     let beside = if judged == own { Vec::new() } else { sources(&own)? };
-    let beside = read_packets(beside, &expectation, false)?;
-    if let Some(packets) = read_packets(sources(&judged)?, &expectation, false)? {
+    let beside = read_packets(beside, &expectation, Some(&verdict))?;
+    if let Some(packets) = read_packets(sources(&judged)?, &expectation, Some(&verdict))? {
         if let Some(own) = beside {
             let said = match packets.difference(&own) {
                 None => "tcpdump's capture and our own show the same".into(),

@@ -10,6 +10,7 @@ use rustc_hash::FxHashMap;
 
 use crate::capture::{AssemblerOptions, CaptureSummary, read_captures};
 use crate::checker::anomaly::find_anomaly;
+use crate::checker::proof::Proofs;
 use crate::checker::wire::{WireCheck, WireFound};
 use crate::checker::{Expectation, FileDamage, Verdict, World};
 use crate::history::facts::{Fact, FactOptions, FactSink, FactTaker, Seen};
@@ -94,6 +95,8 @@ pub(super) fn own_of_folder(folder: &Path) -> Vec<PathBuf> {
 /// What was found in captures.
 pub(super) struct Packets {
     found: WireFound,
+    /// What proves the anomalies of operations, where they were looked for.
+    proofs: Option<Proofs>,
     /// The operations, where they were asked for.
     pub(super) history: History,
     left_out: u64,
@@ -106,6 +109,7 @@ pub(super) struct Packets {
 struct Taker {
     check: WireCheck,
     rebuild: Option<Rebuild>,
+    proofs: Option<Proofs>,
     brokers: FxHashMap<Connection, SocketAddr>,
 }
 
@@ -114,12 +118,18 @@ impl FactTaker for Taker {
         if self.rebuild.is_some() {
             self.brokers.insert(facts.connection, facts.broker);
         }
+        if let Some(proofs) = &mut self.proofs {
+            proofs.connection(facts);
+        }
         self.check.connection(facts);
     }
 
     fn fact(&mut self, fact: Fact) {
         if let Some(rebuild) = &mut self.rebuild {
             rebuild.fact(&fact, self.brokers.get(&fact.seen.connection).copied());
+        }
+        if let Some(proofs) = &mut self.proofs {
+            proofs.fact(&fact);
         }
         self.check.fact(fact);
     }
@@ -139,7 +149,7 @@ impl FactTaker for Taker {
 }
 
 /// Reads captures as one, merged by time, and holds them to the invariants. Operations are rebuilt
-/// where that is asked for.
+/// where that is asked for, and what proves the anomalies of other operations is looked for.
 ///
 /// # Errors
 /// Where reading fails. What is wrong with the bytes of a file is in the summary.
@@ -147,20 +157,24 @@ pub(super) fn check(
     sources: Vec<Source>,
     expected: &Expectation,
     rebuild: bool,
+    proofs: Option<Proofs>,
 ) -> io::Result<Packets> {
     let paths = sources.iter().map(|source| source.path.clone()).collect();
+    let keep_records = rebuild || proofs.is_some();
     let taker = Taker {
         check: WireCheck::new(expected.cases_max(CASES)),
         rebuild: rebuild.then(Rebuild::default),
+        proofs,
         brokers: FxHashMap::default(),
     };
-    let sink = FactSink::new(taker, FactOptions { keep_records: rebuild });
+    let sink = FactSink::new(taker, FactOptions { keep_records });
     let reads = sources.into_iter().map(|source| source.read).collect();
     let (sink, summary) = read_captures(reads, AssemblerOptions::default(), sink)?;
-    let Taker { check, rebuild, .. } = sink.finish();
+    let Taker { check, rebuild, proofs, .. } = sink.finish();
     let tls_connections = check.tls_connections();
     let (history, left_out) = rebuild.map_or_else(Default::default, Rebuild::finish);
-    Ok(Packets { found: check.finish(), history, left_out, tls_connections, summary, paths })
+    let found = check.finish();
+    Ok(Packets { found, proofs, history, left_out, tls_connections, summary, paths })
 }
 
 /// Cases of each invariant shown unless something else is asked for.
@@ -190,7 +204,7 @@ impl Packets {
 
     /// Adds to a verdict what was found.
     pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
-        let Self { mut found, left_out, tls_connections, summary, paths, .. } = self;
+        let Self { mut found, proofs, left_out, tls_connections, summary, paths, .. } = self;
         if expected.world == World::Open {
             // There is no other history that would show them.
             found.anomalies.append(&mut found.operations);
@@ -231,6 +245,10 @@ impl Packets {
         if summary.packets.broken > 0 {
             let text = format!("{} packets have headers that do not fit", summary.packets.broken);
             verdict.observations.push(text);
+        }
+        // The cases of operations, before those of the wire join them.
+        if let Some(proofs) = proofs {
+            proofs.add_to(verdict);
         }
         verdict.add_wire(found);
     }

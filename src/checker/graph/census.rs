@@ -192,7 +192,7 @@ impl Census<'_> {
 
     fn keep(&self, parts: &mut Vec<Graph>) {
         parts.sort_by_key(|part| (part.names.len(), part.names.first().copied()));
-        if parts.len() > self.parts_max + 1 {
+        if parts.len() > self.parts_max.saturating_add(1) {
             let largest = parts.pop();
             parts.truncate(self.parts_max);
             parts.extend(largest);

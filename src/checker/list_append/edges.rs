@@ -146,7 +146,7 @@ fn describe(history: &History, op: &Op<'_>, keys: &[KeyId]) -> CycleOperation {
         summary.truncate(MOPS_MAX - 1);
         summary.push(format!("… and {more} more of these keys"));
     }
-    CycleOperation { index: op.index(), process, summary }
+    CycleOperation { index: op.index(), process, ending: op.kind(), summary }
 }
 
 struct Explainer<'a, 'h> {

@@ -372,9 +372,9 @@ impl<'a, 'h> Teller<'a, 'h> {
     fn intermediate(&self) -> Case {
         let (key, value) = (self.key_json(), self.value_json(self.hit.from));
         let explanation = format!(
-            "T1, {}, sent {value} to key {key} and then more to the same key. T2, {}, polled key \
-             {key} up to {value} and not the rest: it saw T1 half done. A poll may stop \
-             anywhere, so this is not held against the broker.",
+            "T1, {}, sent {value} to key {key} and then more to the same key. However, {value} is \
+             where T2, {}, stopped reading the key: it saw what T1 had itself gone beyond. A poll \
+             may stop anywhere, so this is not held against the broker.",
             self.say(self.hit.earlier_row),
             self.say(self.hit.row)
         );

@@ -15,12 +15,12 @@ use super::tally::{Kind, Tallies};
 use super::truth::Truth;
 use super::values::{READ_OK, SENT_INFO, Values};
 use super::{beyond, cases, cycles, values};
-use crate::checker::anomaly::find_anomaly;
+use crate::checker::anomaly::{Bad, find_anomaly};
 use crate::checker::expectation::Expectation;
 use crate::checker::graph::Timeline;
 use crate::checker::threads::fold;
 use crate::checker::verdict::{Found, Lag};
-use crate::history::History;
+use crate::history::{Function, History};
 
 /// What was found in a queue history.
 pub(crate) struct Outcome {
@@ -58,6 +58,7 @@ pub(crate) fn check(history: &History, expected: &Expectation, threads: usize) -
     anomalies.extend(cycles.anomalies);
     observations.extend(cycles.observations);
     observations.extend(observe(&analysis));
+    observations.extend(rebalanced(history, &anomalies));
     anomalies
         .retain(|name, _| find_anomaly(name).is_none_or(|row| row.is_judged_in(expected.world)));
     Outcome { anomalies, observations, worst_realtime_lag }
@@ -209,6 +210,23 @@ impl Examination<'_, '_> {
         state.polled.clear();
         order
     }
+}
+
+/// What is held against brokers only because nobody said that consumers subscribed, though they did.
+fn rebalanced(history: &History, anomalies: &BTreeMap<String, Found>) -> Option<String> {
+    let is_held = |(name, found): (&String, &Found)| {
+        found.bad && find_anomaly(name).is_some_and(|row| row.bad == Bad::AssignOnly)
+    };
+    let names: Vec<&str> =
+        anomalies.iter().filter(|&found| is_held(found)).map(|(name, _)| name.as_str()).collect();
+    let is_subscribed = || history.ops().any(|op| *op.function() == Function::Subscribe);
+    (!names.is_empty() && is_subscribed()).then(|| {
+        format!(
+            "consumers subscribed: rebalances may be the cause of {}, which `--sub-via subscribe` \
+             does not hold against the broker",
+            names.join(" and ")
+        )
+    })
 }
 
 /// Oddities that bear on the verdict.

@@ -62,7 +62,7 @@ pub(super) fn case(
 
 fn describe(op: &Op<'_>, analysis: &Analysis<'_>) -> CycleOperation {
     let process = process_words(analysis.history.process(op.process()));
-    CycleOperation { index: op.index(), process, summary: Vec::new() }
+    CycleOperation { index: op.index(), process, ending: op.kind(), summary: Vec::new() }
 }
 
 /// An edge, and what its two operations did.

@@ -46,11 +46,7 @@ impl BatchFacts {
         let mut all = FxHasher::default();
         let mut records = batch.records(scratch);
         for record in records.by_ref() {
-            let mut one = FxHasher::default();
-            one.write_i64(record.key.map_or(-1, |key| key.len() as i64));
-            one.write(record.key.unwrap_or_default());
-            one.write_i64(record.value.map_or(-1, |value| value.len() as i64));
-            one.write(record.value.unwrap_or_default());
+            let mut one = begin_hash(record.key, record.value);
             for header in record.headers {
                 one.write_usize(header.key.len());
                 one.write(header.key);
@@ -103,6 +99,22 @@ impl BatchFacts {
     pub fn is_transactional_data(&self) -> bool {
         self.header.is_transactional() && !self.header.is_control()
     }
+}
+
+/// The hash of a record begins with its key and value; headers follow.
+fn begin_hash(key: Option<&[u8]>, value: Option<&[u8]>) -> FxHasher {
+    let mut hasher = FxHasher::default();
+    for bytes in [key, value] {
+        hasher.write_i64(bytes.map_or(-1, |bytes| bytes.len() as i64));
+        hasher.write(bytes.unwrap_or_default());
+    }
+    hasher
+}
+
+/// What [`BatchFacts::records`] says of a record that has a value only.
+#[must_use]
+pub fn hash_of_bare_record(value: &[u8]) -> u64 {
+    begin_hash(None, Some(value)).finish()
 }
 
 /// The batches of a records field, and whether something between them could not be read. What is
