@@ -37,6 +37,14 @@ impl Talk<'_, '_> {
                 self.note(Some(at), format!("waits in vain until {text}: {seen}"));
                 let number = at + 1;
                 self.held.surprises.push(format!("step {number}: {text} is never so: {seen}"));
+                if matches!(until, Until::Ended(_)) && self.open.is_empty() {
+                    let s = began.elapsed().as_secs_f64();
+                    let why = format!(
+                        "Step {number}: the transaction was ended by its client, and {s:.1} s later \
+                         its coordinator says {seen}."
+                    );
+                    self.never.push(Stuck { name: progress::LEFT_OPEN, why });
+                }
                 return Ok(());
             }
             self.listen();
