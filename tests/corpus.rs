@@ -1,4 +1,5 @@
-//! Every capture in `corpus/captures` is judged as its `.expected` says.
+//! Every capture in `corpus/captures` is judged as its `.expected` says; several files of one name,
+//! `NAME+1` and so on, as one.
 //!
 //! With `FENCEPOST_RECORD` set the captures are recorded anew, with the verdicts they have now.
 
@@ -6,7 +7,7 @@
 
 mod support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
@@ -18,12 +19,13 @@ use capture_file::{CaptureReader, LinkType};
 use fencepost::broker::embedded::{Bug, TransactionVersion};
 use fencepost::capture::PcapngTap;
 use fencepost::history::{Connection, Direction, Tap};
+use fencepost::pipeline::GroupProtocol;
 use fencepost::run::annotate::annotate;
 use fencepost::run::judge::{Given, judge};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::{Value, json};
-use support::{Ticking, World, history_tapped};
+use support::{Ticking, World, history_of_group, history_tapped};
 
 const BUGS: &[Bug] = &[
     Bug::DeliverAborted,
@@ -42,8 +44,8 @@ fn folder() -> PathBuf {
 }
 
 /// What of a verdict is expected again.
-fn said(path: &Path) -> Value {
-    let verdict = judge(&[path.to_owned()], &Given::default()).unwrap();
+fn said(files: &[PathBuf]) -> Value {
+    let verdict = judge(files, &Given::default()).unwrap();
     let counts = verdict.anomalies.iter().map(|(name, found)| (name.clone(), json!(found.count)));
     let wire = verdict.wire.unwrap();
     json!({
@@ -63,14 +65,17 @@ fn every_capture_of_the_corpus_is_judged_as_it_should_be() {
         record_all();
     }
     let files = fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().path());
-    let mut files: Vec<PathBuf> =
-        files.filter(|path| path.extension().is_some_and(|e| e == "gz")).collect();
-    files.sort();
-    assert!(files.len() > BUGS.len(), "{} files", files.len());
-    for file in files {
-        let text = fs::read(expected_file(&file)).unwrap();
-        let expected: Value = serde_json::from_slice(&text).unwrap();
-        assert_eq!(said(&file), expected, "{}", file.display());
+    let mut captures: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
+    for file in files.filter(|path| path.extension().is_some_and(|e| e == "gz")) {
+        captures.entry(expected_file(&file)).or_default().push(file);
+    }
+    assert!(captures.len() > BUGS.len(), "{} captures", captures.len());
+    assert!(captures.values().any(|files| files.len() > 1));
+    for (expected, files) in &mut captures {
+        files.sort();
+        let text = fs::read(expected).unwrap();
+        let expected_again: Value = serde_json::from_slice(&text).unwrap();
+        assert_eq!(said(files), expected_again, "{}", expected.display());
     }
 }
 
@@ -88,7 +93,7 @@ fn findings_become_comments_on_the_packets_that_prove_them() {
         annotate(std::slice::from_ref(&capture), &verdict, &copy).unwrap(),
         named.len() as u64
     );
-    assert_eq!(said(&copy), said(&capture));
+    assert_eq!(said(&[copy.clone()]), said(&[capture]));
     let mut reader = CaptureReader::new(File::open(&copy).unwrap()).unwrap();
     let mut commented = BTreeSet::new();
     while let Some(packet) = reader.next_packet().unwrap() {
@@ -100,7 +105,9 @@ fn findings_become_comments_on_the_packets_that_prove_them() {
 }
 
 fn expected_file(capture: &Path) -> PathBuf {
-    capture.with_extension("").with_extension("expected")
+    let name = capture.file_name().unwrap().to_string_lossy();
+    let name = name.split(['+', '.']).next().unwrap();
+    folder().join(format!("{name}.expected"))
 }
 
 fn record_all() {
@@ -123,6 +130,25 @@ fn record_all() {
     keep("lossy", &copied(&clean, |number, data| vec![data; usize::from(number % 40 != 0)]));
     keep("snaplen", &copied(&clean, |_, data| vec![&data[..data.len().min(128)]]));
     keep("twice", &copied(&clean, |_, data| vec![data, data]));
+    for (name, protocol) in
+        [("group-classic", GroupProtocol::Classic), ("group-consumer", GroupProtocol::Consumer)]
+    {
+        let world = World { txn: false, time_limit: Duration::from_millis(400), ..world(None) };
+        keep(name, &tapped(|tap| drop(history_of_group(&world, protocol, 4, tap))));
+    }
+    let stale =
+        World { time_limit: Duration::from_millis(400), ..world(Some(Bug::AcceptStaleCommit)) };
+    keep("bug-accept-stale-commit", &recorded(&stale, 2));
+    let part = |chosen: &dyn Fn(u64, &[u8]) -> bool| {
+        copied(&clean, |number, data| vec![data; usize::from(chosen(number, data))])
+    };
+    // Two points of capture, each with the connections of every other client's port.
+    let is_even = |data: &[u8]| (data[35] ^ data[37] ^ (9092u16 as u8)) & 1 == 0;
+    keep_all("two-points", &[part(&|_, data| is_even(data)), part(&|_, data| !is_even(data))]);
+    keep_all(
+        "rotated",
+        &[part(&|n, _| n < 300), part(&|n, _| (300..550).contains(&n)), part(&|n, _| n >= 550)],
+    );
     keep("clean-new-style", &clean);
     keep("tls", &tls());
 }
@@ -199,10 +225,23 @@ fn copied<'a>(
 }
 
 fn keep(name: &str, capture: &[u8]) {
-    let path = folder().join(format!("{name}.pcapng.gz"));
-    let mut file = GzEncoder::new(File::create(&path).unwrap(), Compression::best());
-    file.write_all(capture).unwrap();
-    file.finish().unwrap();
-    let expected = serde_json::to_string_pretty(&said(&path)).unwrap() + "\n";
-    fs::write(expected_file(&path), expected).unwrap();
+    keep_files(&[folder().join(format!("{name}.pcapng.gz"))], &[capture]);
+}
+
+/// Files that are one capture.
+fn keep_all(name: &str, captures: &[Vec<u8>]) {
+    let path = |number| folder().join(format!("{name}+{number}.pcapng.gz"));
+    let paths: Vec<PathBuf> = (1..=captures.len()).map(path).collect();
+    let captures: Vec<&[u8]> = captures.iter().map(Vec::as_slice).collect();
+    keep_files(&paths, &captures);
+}
+
+fn keep_files(paths: &[PathBuf], captures: &[&[u8]]) {
+    for (path, capture) in paths.iter().zip(captures) {
+        let mut file = GzEncoder::new(File::create(path).unwrap(), Compression::best());
+        file.write_all(capture).unwrap();
+        file.finish().unwrap();
+    }
+    let expected = serde_json::to_string_pretty(&said(paths)).unwrap() + "\n";
+    fs::write(expected_file(&paths[0]), expected).unwrap();
 }

@@ -216,6 +216,7 @@ impl Stream {
         let end = position + length;
         let mut at = if self.anchor == Anchor::Fixed { position.max(self.next) } else { position };
         let mut new = false;
+        self.drop_single_bytes(position, payload, length);
         // The piece before, and all that begin inside, are already here: fill what is between.
         let before = self.held.range(..=at).next_back().map(|(&start, _)| start);
         let inside: Vec<u64> =
@@ -248,6 +249,22 @@ impl Stream {
         } else {
             self.counts.retransmitted_segments += 1;
             Placed::Old
+        }
+    }
+
+    /// A single byte that waits may be a keep-alive's, which is any: a segment that covers it is
+    /// taken instead.
+    fn drop_single_bytes(&mut self, position: u64, payload: &[u8], length: u64) {
+        if payload.len() < 2 || self.held.is_empty() {
+            return;
+        }
+        let single = |(&at, piece): (&u64, &Piece)| (piece.length == 1).then_some(at);
+        let covered: Vec<u64> =
+            self.held.range(position..position + length).filter_map(single).collect();
+        for at in covered {
+            if let Some(piece) = self.held.remove(&at) {
+                self.held_cost -= piece.data.len() + PIECE_COST;
+            }
         }
     }
 

@@ -284,6 +284,27 @@ pub(crate) fn recorded(world: &World, seed: u64) -> Run {
 
 /// The same; what our client says and hears goes to a tap.
 pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec<u8> {
+    history_of(world, options(world, RetryPolicy::default()), seed, tap)
+}
+
+/// The same with consumers in a group, which come and go.
+pub(crate) fn history_of_group(
+    world: &World,
+    group_protocol: GroupProtocol,
+    seed: u64,
+    tap: Arc<dyn Tap>,
+) -> Vec<u8> {
+    let options = QueueOptions {
+        sub_p: 0.2,
+        sub_via: vec![SubVia::Subscribe],
+        crash_interval: None,
+        group_protocol,
+        ..options(world, RetryPolicy::default())
+    };
+    history_of(world, options, seed, tap)
+}
+
+fn history_of(world: &World, options: QueueOptions, seed: u64, tap: Arc<dyn Tap>) -> Vec<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)
@@ -299,7 +320,7 @@ pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec
             ..Config::default()
         };
         let broker = InMemory::new(config, clock.clone(), chance);
-        let retry = RetryPolicy::default();
+        let retry = options.retry;
         let cluster = Cluster::connect(ClusterConfig {
             bootstrap: vec!["node-1:9092".into()],
             conduct: Conduct::new(broker.clone(), tap, clock.clone()),
@@ -313,7 +334,6 @@ pub(crate) fn history_tapped(world: &World, seed: u64, tap: Arc<dyn Tap>) -> Vec
         let kept = Kept::default();
         let recorder = Arc::new(Recorder::new(clock.clone(), Box::new(kept.clone())));
         let (_stop, stopped) = tokio::sync::watch::channel(Stop::Nothing);
-        let options = options(world, retry);
         let drive = Drive::new(options, Arc::new(cluster), recorder, (clock, chance), stopped);
         let restart = async {
             if world.provocation().restart {
