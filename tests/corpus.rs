@@ -134,7 +134,8 @@ fn record_all() {
         [("group-classic", GroupProtocol::Classic), ("group-consumer", GroupProtocol::Consumer)]
     {
         let world = World { txn: false, time_limit: Duration::from_millis(400), ..world(None) };
-        keep(name, &tapped(|tap| drop(history_of_group(&world, protocol, 4, tap))));
+        let run = |tap| drop(history_of_group(&world, protocol, 4, Arc::new(Ticking::new(tap))));
+        keep(name, &tapped(run));
     }
     let stale =
         World { time_limit: Duration::from_millis(400), ..world(Some(Bug::AcceptStaleCommit)) };
