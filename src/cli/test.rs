@@ -8,6 +8,7 @@ use std::time::Duration;
 use anyhow::Context;
 use clap::{ArgAction, Args};
 
+use super::tls::BrokerTlsArguments;
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::broker::Facts;
 use crate::broker::embedded::Bug;
@@ -40,6 +41,8 @@ pub(crate) struct TestArguments {
     /// A cluster that already runs.
     #[arg(long, value_name = "HOST:PORT,...", conflicts_with = "broker")]
     bootstrap_server: Option<String>,
+    #[command(flatten)]
+    broker_tls: BrokerTlsArguments,
     /// A property of the brokers; transaction.version=1|2 holds for embedded and kafka.
     #[arg(long, value_name = "KEY=VALUE", action = ArgAction::Append)]
     broker_property: Vec<String>,
@@ -298,6 +301,13 @@ impl TestArguments {
         }
         if self.bug.is_some() {
             broker.bug.clone_from(&self.bug);
+        }
+        if let Some(tls) = self.broker_tls.asked() {
+            if broker.kind != "external" {
+                let text = "--tls is for a cluster that already runs: --bootstrap-server";
+                return Err(Usage(text.into()).into());
+            }
+            broker.tls = Some(tls);
         }
         one_of("--broker", &broker.kind, &["embedded", "kafka", "external"])?;
         if broker.bug.is_some() && broker.kind != "embedded" {

@@ -12,6 +12,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio_rustls::rustls::client::WebPkiServerVerifier;
 use tokio_rustls::rustls::crypto::{CryptoProvider, ring};
 use tokio_rustls::rustls::pki_types::pem::{self, PemObject};
@@ -25,7 +26,8 @@ use tokio_rustls::{TlsAcceptor, TlsConnector};
 use super::certificate::{Trusting, expired};
 
 /// TLS toward brokers as it is asked for.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct BrokerTls {
     /// A PEM file of the authorities that sign brokers' certificates, or of such certificates
     /// themselves; absent means those that the system trusts.

@@ -4,6 +4,7 @@
 //! * [`properties`]: client properties under the names Kafka's users know.
 //! * [`record`]: the run folder, written as things happen.
 //! * [`story`]: the whole run in one function.
+//! * `front`: a proxy in front of a cluster that speaks TLS.
 //! * [`conversation`]: one conversation held with a broker, and judged.
 //! * [`sweep`]: every order of a conversation's requests.
 //! * [`nemesis`]: faults in time, each healed; [`target`]: whom the next one is done to.
@@ -19,6 +20,7 @@
 pub mod annotate;
 pub mod clock;
 pub mod conversation;
+mod front;
 pub mod judge;
 pub mod listen;
 mod merge;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::proxy::BrokerTls;
 use crate::workload::SubVia;
 
 /// One run.
@@ -43,6 +44,8 @@ pub struct BrokerPlan {
     pub nodes: u16,
     /// Addresses of a cluster that already runs.
     pub bootstrap_server: Option<String>,
+    /// How TLS is spoken to them; absent means that it is not.
+    pub tls: Option<BrokerTls>,
     /// Broker properties.
     pub properties: BTreeMap<String, String>,
     /// An unpacked release to run from.
@@ -200,6 +203,7 @@ impl Default for Plan {
                 version: None,
                 nodes: 1,
                 bootstrap_server: None,
+                tls: None,
                 properties: BTreeMap::new(),
                 kafka_home: None,
                 bug: None,

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use super::front::Front;
 use super::judge::{self, JudgeError};
 use super::nemesis::{self, Nemesis};
 use super::plan::Plan;
@@ -44,6 +45,12 @@ pub enum RunError {
     /// tcpdump was asked for and does not do it.
     #[error(transparent)]
     Tcpdump(#[from] TcpdumpError),
+    /// The brokers and we do not shake hands for TLS.
+    #[error("{0}")]
+    Tls(String),
+    /// TLS toward the brokers cannot be as the plan has it.
+    #[error("TLS toward the brokers")]
+    BadTls(#[from] proxy::TlsError),
     /// The proxy between workload and brokers could not start.
     #[error(transparent)]
     Proxy(#[from] ProxyError),
@@ -94,10 +101,15 @@ pub async fn run(
 ) -> Result<Told, RunError> {
     let record = RunRecord::begin(plan, &clock)?;
     watch.phase(&format!("run folder {}", record.folder().display()));
-    let brokers = system_under_test(plan, record.folder(), &clock)?;
+    let front = Front::of(plan, &clock)?;
+    let behind = front.as_ref().map(|front| front.behind(plan));
+    let brokers = system_under_test(behind.as_ref().unwrap_or(plan), record.folder(), &clock)?;
     let told = against(plan, (&clock, &chance), watch, stop, &record, &*brokers).await;
     let torn_down = broker::tear_down(&*brokers).await;
-    let (verdict, facts) = told?;
+    let (verdict, facts) = told.map_err(|error| match &front {
+        Some(front) => front.explained(error),
+        None => error,
+    })?;
     torn_down?;
     record.link_latest();
     Ok(Told { verdict, facts, folder: record.folder().to_owned() })

@@ -88,8 +88,8 @@ impl Drop for Broker {
 }
 
 /// A whole run: producers, transactions, consumers, groups.
-fn is_valid(servers: &str, folder: &Path, what: &str) {
-    let more = ["--sub-via", "assign,subscribe", "--time-limit", "3"];
+fn is_valid(servers: &str, flags: &[&str], folder: &Path, what: &str) {
+    let more = [&["--sub-via", "assign,subscribe", "--time-limit", "3"][..], flags].concat();
     let output = test_through(servers, folder, &more);
     assert_eq!(output.status.code(), Some(0), "{what}: {}", said(&output));
 }
@@ -117,13 +117,12 @@ async fn runs_on_real_kafka_are_valid_with_tls_on_either_side_and_on_both() {
             Serving::start(&[&["proxy", "--bootstrap-server", servers], flags].concat())
         };
 
-        let adds = start(&broker.secure, &outward);
-        is_valid(&adds.servers, folder.path(), "TLS toward the broker");
+        is_valid(&broker.secure, &outward, folder.path(), "TLS toward the broker");
         // A client with TLS is a proxy that adds it.
         for (behind, flags) in [(&broker.plain, &[][..]), (&broker.secure, &outward)] {
             let takes = start(behind, &[&inward, flags].concat());
             let client = start(&takes.servers, &outward);
-            is_valid(&client.servers, folder.path(), "TLS toward the client");
+            is_valid(&client.servers, &[], folder.path(), "TLS toward the client");
             let heard = client.end();
             assert!(heard.contains("through 1 listener"), "{heard}");
         }

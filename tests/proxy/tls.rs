@@ -21,6 +21,7 @@ use tokio_rustls::rustls::{
     ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
 };
 
+use crate::kafka::{Serving, said, test_through};
 use crate::stage::{
     Peer, Stage, end_txn, endpoint, heartbeat, heartbeat_answer, request, response,
 };
@@ -515,4 +516,17 @@ fn a_file_that_is_not_what_it_should_be_is_named() {
 fn chain(error: &TlsError) -> String {
     let source = std::error::Error::source(error);
     source.map_or_else(|| error.to_string(), |source| format!("{error}: {source}"))
+}
+
+#[test]
+fn a_run_on_a_cluster_with_tls_is_valid() {
+    let authority = Authority::new("the authority");
+    let identity = authority.sign("identity.pem", "127.0.0.1", |_| {}).display().to_string();
+    let ca = authority.file("ca.pem").display().to_string();
+    let broker = Serving::start(&["broker", "embedded"]);
+    let arguments = ["proxy", "--bootstrap-server", &broker.servers];
+    let cluster = Serving::start(&[&arguments[..], &["--listen-tls-cert", &identity]].concat());
+    let more = ["--time-limit", "1", "--tls-ca", &ca];
+    let output = test_through(&cluster.servers, authority.folder.path(), &more);
+    assert_eq!(output.status.code(), Some(0), "{}", said(&output));
 }
