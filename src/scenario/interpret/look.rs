@@ -10,6 +10,7 @@ use super::meaning::Now;
 use super::talk::{Stop, Talk};
 use super::{OFFSET_FETCH, PAUSE, WAITED_WITHIN};
 use crate::broker::Cluster;
+use crate::client::Fate;
 use crate::client::cluster::TopicPartition;
 use crate::client::fetch::IsolationLevel;
 use crate::client::offsets::fetch_offsets;
@@ -84,14 +85,20 @@ impl Talk<'_, '_> {
                 let (topic, number) = self.conversation.partition(partition)?;
                 let tp = self.ground.partition(topic, number);
                 let all = whole(&mut self.board, &tp, IsolationLevel::ReadCommitted).await;
-                let all = all.map_err(words)?;
+                let all = match all {
+                    Err(NoWay::Fate(fate)) => return Ok(self.not_yet(&fate)),
+                    all => all.map_err(words)?,
+                };
                 let seen = format!("{} of {}", all.last_stable_offset, all.high_watermark);
                 Ok((all.is_stable(), seen))
             }
             Until::Ended(name) | Until::State(name, _) => {
                 let id = self.producers.get(name).and_then(|p| p.transactional_id.clone());
                 let id = id.ok_or_else(|| format!("{name} has no transactional id"))?;
-                let state = progress::state(&mut self.board, &id).await.map_err(words)?;
+                let state = match progress::state(&mut self.board, &id).await {
+                    Err(NoWay::Fate(fate)) => return Ok(self.not_yet(&fate)),
+                    state => state.map_err(words)?,
+                };
                 let now = state.unwrap_or_else(|error| error.to_string());
                 let is_so = match until {
                     Until::State(_, wanted) => *wanted == now,
@@ -100,6 +107,12 @@ impl Talk<'_, '_> {
                 Ok((is_so, now))
             }
         }
+    }
+
+    /// Who leads or coordinates is not reached: a node that died is named for a while.
+    fn not_yet(&mut self, fate: &Fate) -> (bool, String) {
+        self.board.forget();
+        (false, fate.to_string())
     }
 
     pub(super) async fn fault(&mut self, at: usize, fault: &str) -> Result<(), Stop> {
