@@ -29,9 +29,7 @@ use super::transport::Side;
 use crate::history::tap::{Connection, Direction};
 
 /// Bytes read at once.
-const BUFFER_BYTES: usize = 256 * 1024;
-/// Bytes of a frame that are looked at before it is moved as a whole.
-const START_BYTES: usize = 256;
+pub(super) const BUFFER_BYTES: usize = 256 * 1024;
 /// Turns of a connection before others have theirs.
 const TURNS_MAX: usize = 8;
 
@@ -42,10 +40,10 @@ const CLIENT: usize = 0;
 pub(super) struct Scratch {
     buffer: Box<[u8]>,
     /// Absent before the first large frame, and where the system has none.
-    pipe: Option<Pipe>,
-    pieces: Vec<Piece>,
+    pub(super) pipe: Option<Pipe>,
+    pub(super) pieces: Vec<Piece>,
     /// What the rules ask of frames, as of that revision.
-    interest: Interest,
+    pub(super) interest: Interest,
     revision: Option<u64>,
 }
 
@@ -67,15 +65,15 @@ impl Scratch {
 
 /// One connection, done when both of its sides are.
 pub(super) struct Link {
-    flow: Flow,
+    pub(super) flow: Flow,
     /// The client and the broker; absent when gone.
-    ends: [Option<Box<dyn Side>>; 2],
+    pub(super) ends: [Option<Box<dyn Side>>; 2],
     /// Whether that end will say nothing more.
     heard_all: [bool; 2],
     /// Whether that end was told that nothing more comes.
     told_all: [bool; 2],
     /// By direction, as all that follows.
-    outboxes: [Outbox; 2],
+    pub(super) outboxes: [Outbox; 2],
     /// What came behind a frame that is kept back.
     parked: [Vec<u8>; 2],
     scratch: Arc<Mutex<Scratch>>,
@@ -196,71 +194,6 @@ impl Link {
         true
     }
 
-    /// Moves what of a large frame nobody needs to see from socket to socket, and says as
-    /// [`Link::pump`] whether it did; absent where what comes is to be read.
-    fn move_unseen(
-        &mut self,
-        way: Direction,
-        context: &mut Context<'_>,
-        scratch: &mut Scratch,
-    ) -> Option<bool> {
-        let (source, sink) = (way as usize, 1 - way as usize);
-        let Self { flow, ends, .. } = self;
-        let is_seen = flow.shared.tap.is_some() || flow.throttles[source].is_some();
-        if is_seen || !flow.lane(way).is_bulky {
-            return None;
-        }
-        let from = ends[source].as_ref()?.socket()?;
-        let to = ends[sink].as_ref()?.socket()?;
-        let Scratch { pipe, pieces, interest, .. } = scratch;
-        if flow.lane(way).is_between_frames() {
-            let mut start = [0; START_BYTES];
-            let mut start = ReadBuf::new(&mut start);
-            match from.poll_peek(context, &mut start) {
-                Poll::Pending => return Some(false),
-                Poll::Ready(Ok(1..)) => {}
-                Poll::Ready(Ok(0)) => return None,
-                Poll::Ready(Err(error)) => {
-                    self.broke(source, error.kind());
-                    return Some(true);
-                }
-            }
-            if flow.foresee(way, start.filled(), interest, pieces) {
-                // What a rule does to it comes first.
-                self.hand_on(way, &[], context, pieces);
-                return Some(true);
-            }
-        }
-        let limit = flow.unseen(way)?.min(BUFFER_BYTES);
-        if pipe.is_none() {
-            *pipe = Pipe::new().ok();
-        }
-        let filled = pipe.as_ref()?.poll_fill(context, from, limit);
-        match filled {
-            Poll::Pending => return Some(false),
-            Poll::Ready(Ok(0)) => self.heard_last(way),
-            Poll::Ready(Ok(count)) => {
-                flow.meter.bytes(way, count);
-                match pipe.as_mut()?.drain(context, to, count) {
-                    Ok(rest) => self.outboxes[source].push(rest, false),
-                    Err(error) => {
-                        *pipe = None;
-                        self.broke(sink, error.kind());
-                    }
-                }
-                self.flow.passed_unseen(way, count, pieces);
-                self.hand_on(way, &[], context, pieces);
-            }
-            Poll::Ready(Err(error)) if error.kind() == ErrorKind::InvalidInput => {
-                // This system does not move bytes between these: they are read.
-                flow.lane(way).is_bulky = false;
-                return None;
-            }
-            Poll::Ready(Err(error)) => self.broke(source, error.kind()),
-        }
-        Some(true)
-    }
-
     fn take_in(
         &mut self,
         way: Direction,
@@ -285,7 +218,7 @@ impl Link {
     }
 
     /// Writes pieces, or keeps for later what cannot be written now.
-    fn hand_on(
+    pub(super) fn hand_on(
         &mut self,
         way: Direction,
         input: &[u8],
@@ -372,13 +305,13 @@ impl Link {
     }
 
     /// An end said its last.
-    fn heard_last(&mut self, way: Direction) {
+    pub(super) fn heard_last(&mut self, way: Direction) {
         self.heard_all[way as usize] = true;
         self.closed_by.get_or_insert(way);
     }
 
     /// An end failed.
-    fn broke(&mut self, end: usize, how: ErrorKind) {
+    pub(super) fn broke(&mut self, end: usize, how: ErrorKind) {
         self.were_reset[end] = how == ErrorKind::ConnectionReset;
         self.lost(end);
     }

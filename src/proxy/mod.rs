@@ -10,15 +10,15 @@
 //! * `worker`: a thread and its connections; `opening`: their two ends; `link`: one of them, and
 //!   its two sockets.
 //! * `lane`, `flow`: the bytes of a connection cut into frames; `act`: what a rule does to one;
-//!   `talk`: requests and responses paired; `outbox`: what waits to be written; `pipe`: bytes that
-//!   nobody needs to see, from socket to socket.
+//!   `talk`: requests and responses paired; `outbox`: what waits to be written; `pipe`,
+//!   `unseen`: bytes that nobody needs to see, from socket to socket.
 //!
 //! A worker has one read buffer for all of its connections. What is read is looked at and written
 //! at once; only what the other side did not take is kept, and nothing more is read before that is
 //! gone. So a connection at rest owns no buffer, and a slow side holds up its own connection only.
 //! Of a large frame that nothing is done to only the header is looked at; the rest goes from socket
-//! to socket within the kernel. Frames that must be seen whole (they name brokers, or a rule asks for them) are gathered up to
-//! a bound; all others stream through, however long.
+//! to socket within the kernel. Frames that must be seen whole (they name brokers, or a rule asks
+//! for them) are gathered up to a bound; all others stream through, however long.
 //!
 //! Never: decides *when* to misbehave.
 
@@ -43,6 +43,7 @@ pub mod tally;
 pub mod tls;
 mod transport;
 pub mod trouble;
+mod unseen;
 mod worker;
 
 pub use doors::{Door, Listen};
