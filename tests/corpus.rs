@@ -93,7 +93,7 @@ fn findings_become_comments_on_the_packets_that_prove_them() {
         annotate(std::slice::from_ref(&capture), &verdict, &copy).unwrap(),
         named.len() as u64
     );
-    assert_eq!(said(&[copy.clone()]), said(&[capture]));
+    assert_eq!(said(std::slice::from_ref(&copy)), said(&[capture]));
     let mut reader = CaptureReader::new(File::open(&copy).unwrap()).unwrap();
     let mut commented = BTreeSet::new();
     while let Some(packet) = reader.next_packet().unwrap() {

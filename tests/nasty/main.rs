@@ -2,8 +2,8 @@
 //!
 //! The conversations are those of `corpus/captures`; with `FENCEPOST_CAPTURES` set also those of
 //! real clients in that folder. Each case changes the segments, or how they are packed, and says
-//! what must come of it: the same exchanges and the same verdict, or fewer exchanges and none
-//! invented.
+//! what must come of it: the same exchanges and the same verdict, or fewer exchanges, none of them
+//! invented and none accused.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 
@@ -187,7 +187,8 @@ impl Base {
             Expected::Same | Expected::Overlaps | Expected::Damaged => verdict == self.verdict,
             // The same said twice is no conversation that could be.
             Expected::Twice => true,
-            Expected::Some(_) | Expected::Gaps(_) => true,
+            // What is not here proves nothing.
+            Expected::Some(_) | Expected::Gaps(_) => verdict.is_empty() || !self.verdict.is_empty(),
         };
         if !judged {
             faults.push(format!("judged as {verdict:?} instead of {:?}", self.verdict));
@@ -308,7 +309,7 @@ fn beginnings_and_ends(base: &mut Base) {
     let no_close = without(&segs, |_, s| s.is(FIN | RST) && s.payload.is_empty());
     base.segs("no ends", &no_close, Expected::Same);
     let data_alone = without(&segs, |_, s| s.payload.is_empty());
-    base.segs("data alone", &data_alone, Expected::Same);
+    base.segs("data alone", &data_alone, Expected::Some(100));
     let no_answer = without(&segs, |_, s| s.is(SYN) && s.is(ACK));
     base.segs("no answers to SYN", &no_answer, Expected::Same);
     let no_first = without(&segs, |_, s| s.is(SYN) && !s.is(ACK));
@@ -355,7 +356,7 @@ fn losses(base: &mut Base) {
         without(&segs, |n, s| n % every == at && !s.payload.is_empty() && !s.is(SYN))
     };
     for at in 0..3 {
-        base.segs("every 40th lost", &lost(40, at), Expected::Gaps(80));
+        base.segs("every 40th lost", &lost(40, at), Expected::Some(80));
         base.segs("every 7th lost", &lost(7, at), Expected::Gaps(10));
     }
     let wild = followed(&segs, |s| Seg { seq: s.seq.wrapping_add(1 << 31), ..s });
@@ -512,7 +513,7 @@ fn the_form_of_a_capture_does_not_change_what_was_said() {
         let file = fs::File::open(corpus.join(format!("{name}.pcapng.gz"))).unwrap();
         let mut bytes = Vec::new();
         flate2::read::GzDecoder::new(file).read_to_end(&mut bytes).unwrap();
-        let wrong = all(segments(&bytes, 300));
+        let wrong = all(segments(&bytes, 200));
         assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
     }
 }

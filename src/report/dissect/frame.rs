@@ -107,11 +107,11 @@ fn request(frame: &[u8], meant: Option<Meant>) -> Option<(RequestHeader<'_>, usi
     (is_meant || meant.is_none() && is_whole).then_some((header, body_at))
 }
 
-fn response<'f>(
-    frame: &'f [u8],
+fn response(
+    frame: &[u8],
     what: Meant,
     asked: Option<CorrelationId>,
-) -> Option<(CorrelationId, &'f [u8], usize)> {
+) -> Option<(CorrelationId, &[u8], usize)> {
     let Meant { api_key, api_version } = what;
     let (id, body_at) = decode_response_header(frame, api_key, api_version).ok()?;
     let body = &frame[body_at..];

@@ -3,7 +3,7 @@
 //! Names are learned from answers that have both, of Metadata, CreateTopics and others, and put
 //! into lines when these are written: a Metadata answer that comes a little later still helps.
 //!
-//! Never: guesses; forgets a name, or learns more than [`NAMES_MAX`].
+//! Never: guesses; forgets a name, or learns more than its bound.
 
 use kafka_wire::ApiKey;
 use kafka_wire::schema::{self, Direction, FieldKind, Flow, Layout, Lookup, write_uuid};
