@@ -9,8 +9,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use capture_file::conversation::{Conversation, Frame};
+use capture_file::write::{self, PacketBlock};
 use capture_file::{LinkType, Side};
-use fencepost::capture::{Assembler, AssemblerOptions, CaptureSummary, PcapngTap, read_captures};
+use fencepost::capture::{
+    Assembler, AssemblerOptions, CaptureFiles, CaptureSummary, PcapngTap, read_captures,
+};
 use fencepost::history::wire::{
     ConnectionSummary, Exchange, ExchangeSink, Extent, Outcome, PacketNumber, Protocol, Request,
     Response, Span, StreamTrouble, StreamTroubleKind, Unanswered,
@@ -513,6 +516,27 @@ fn what_many_threads_record_is_read_back_whole() {
         assert_eq!(summary.files.len() > 5, file_bytes_max < u64::MAX);
         assert!(summary.files.iter().all(|f| f.damages.is_empty()));
     }
+}
+
+#[test]
+fn files_that_rotate_are_no_larger_than_they_may_be() {
+    let mut blocks = Vec::new();
+    for packet in busy(CLIENT, BROKER) {
+        let (headers, time_ns) = (&packet[..], 1);
+        let block = PacketBlock { interface: 0, time_ns, headers, payload: &[], comments: &[] };
+        write::packet(&mut blocks, &block);
+    }
+    let shelf = Shelf::default();
+    let mut files = CaptureFiles::new(shelf.open(), 1_000, LinkType::ETHERNET, "lo").unwrap();
+    files.write(&blocks).unwrap();
+    let (_, summary) = shelf.read();
+    assert_eq!(summary.packets.packets as usize, busy(CLIENT, BROKER).len());
+    assert!(summary.files.iter().all(|file| file.damages.is_empty()));
+    let head = shelf.0.lock().unwrap().iter().map(Vec::len).min().unwrap().min(200);
+    for (file, read) in shelf.0.lock().unwrap().iter().zip(&summary.files) {
+        assert!(file.len() <= 1_000 + head || read.packets == 1, "{}", file.len());
+    }
+    assert!(summary.files.len() > 4);
 }
 
 #[test]

@@ -58,6 +58,26 @@ pub struct CaptureFiles {
     recorded: Recorded,
 }
 
+/// Bytes of the block that the bytes begin with; of all of them where that is none.
+fn block_bytes(blocks: &[u8]) -> usize {
+    let length = blocks.get(4..8).and_then(|length| length.try_into().ok());
+    let length = length.map_or(0, |length| u32::from_le_bytes(length) as usize);
+    if (12..=blocks.len()).contains(&length) { length } else { blocks.len() }
+}
+
+/// Bytes of the whole blocks that fit.
+fn whole_blocks(blocks: &[u8], room: u64) -> usize {
+    let mut fitting = 0;
+    while fitting < blocks.len() {
+        let next = fitting + block_bytes(&blocks[fitting..]);
+        if next as u64 > room {
+            break;
+        }
+        fitting = next;
+    }
+    fitting
+}
+
 impl CaptureFiles {
     /// Opens the first file and writes its head: a section with one interface.
     ///
@@ -83,17 +103,35 @@ impl CaptureFiles {
     ///
     /// # Errors
     /// Where a file cannot be opened or written.
-    pub fn write(&mut self, blocks: &[u8]) -> io::Result<()> {
-        if blocks.is_empty() {
-            return Ok(());
+    pub fn write(&mut self, mut blocks: &[u8]) -> io::Result<()> {
+        while !blocks.is_empty() {
+            let room = self.file_bytes_max.saturating_sub(self.file_bytes);
+            let fitting = match blocks.len() {
+                all if all as u64 <= room => all,
+                _ => whole_blocks(blocks, room),
+            };
+            if fitting == 0 && self.file_bytes > 0 {
+                self.next_file()?;
+                continue;
+            }
+            // A file has one block, however large.
+            let fitting = if fitting == 0 { block_bytes(blocks) } else { fitting };
+            let (now, later) = blocks.split_at(fitting);
+            self.append(now)?;
+            blocks = later;
         }
-        if self.file_bytes > self.file_bytes_max {
-            self.file.flush()?;
-            self.file = (self.open)(self.recorded.files)?;
-            self.recorded.files += 1;
-            self.file_bytes = 0;
-            self.write_head()?;
-        }
+        Ok(())
+    }
+
+    fn next_file(&mut self) -> io::Result<()> {
+        self.file.flush()?;
+        self.file = (self.open)(self.recorded.files)?;
+        self.recorded.files += 1;
+        self.file_bytes = 0;
+        self.write_head()
+    }
+
+    fn append(&mut self, blocks: &[u8]) -> io::Result<()> {
         self.file.write_all(blocks)?;
         self.file.flush()?;
         self.file_bytes += blocks.len() as u64;
