@@ -104,6 +104,46 @@ fn findings_become_comments_on_the_packets_that_prove_them() {
     assert!(!commented.is_empty() && commented.is_subset(&named));
 }
 
+#[test]
+fn comments_find_their_packets_in_several_captures() {
+    let names = ["bug-torn-commit", "bug-deliver-aborted"];
+    let captures = names.map(capture_file);
+    let verdict = judge(&captures, &Given::default()).unwrap();
+    let cases = verdict.anomalies.values().flat_map(|found| &found.cases);
+    let named: BTreeSet<(u16, u64)> = cases.flat_map(|case| case.packets()).collect();
+    assert!([0, 1].iter().all(|file| named.iter().any(|(of, _)| of == file)), "{named:?}");
+
+    let folder = tempfile::tempdir().unwrap();
+    let copy = folder.path().join("annotated.pcapng");
+    assert_eq!(annotate(&captures, &verdict, &copy).unwrap(), named.len() as u64);
+    // The packets that have comments are those that were named, by what they hold.
+    let mut expected = Vec::new();
+    for (file, capture) in captures.iter().enumerate() {
+        let mut reader = CaptureReader::new(File::open(capture).unwrap()).unwrap();
+        while let Some(packet) = reader.next_packet().unwrap() {
+            if named.contains(&(file as u16, packet.number)) {
+                expected.push((packet.time_ns, packet.data.to_vec()));
+            }
+        }
+    }
+    let mut found = Vec::new();
+    let (mut reader, mut last_ns) = (CaptureReader::new(File::open(&copy).unwrap()).unwrap(), 0);
+    while let Some(packet) = reader.next_packet().unwrap() {
+        assert!(packet.time_ns >= last_ns, "packet {} is not in order", packet.number);
+        last_ns = packet.time_ns;
+        if packet.comments().any(|comment| comment.starts_with(b"fencepost: ")) {
+            found.push((packet.time_ns, packet.data.to_vec()));
+        }
+    }
+    expected.sort();
+    found.sort();
+    assert_eq!(found, expected);
+}
+
+fn capture_file(name: &str) -> PathBuf {
+    folder().join(format!("{name}.pcapng.gz"))
+}
+
 fn expected_file(capture: &Path) -> PathBuf {
     let name = capture.file_name().unwrap().to_string_lossy();
     let name = name.split(['+', '.']).next().unwrap();

@@ -10,6 +10,8 @@ use std::process::Command;
 
 use fencepost::capture::PcapngTap;
 use fencepost::history::{Connection, Direction, Tap};
+use fencepost::run::annotate::annotate;
+use fencepost::run::judge::{Given, judge};
 
 /// Records every shape of conversation: several brokers and address families, large writes, odd
 /// lengths, silence, actions of rules, close by either side, reset, one that stays open.
@@ -100,4 +102,36 @@ fn packet_tools_have_nothing_to_complain_about() {
     let lines = output("tcpdump", &["-nn", "-vv", "-r", file]);
     let bad = lines.lines().find(|line| ["incorrect", " bad "].iter().any(|w| line.contains(w)));
     assert_eq!((lines.contains("(correct)"), bad), (true, None));
+}
+
+#[test]
+fn comments_stand_on_the_packets_that_a_verdict_names() {
+    if std::env::var_os("FENCEPOST_LIVE").is_none() {
+        return;
+    }
+    let corpus = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/captures");
+    let captures = ["bug-torn-commit", "bug-deliver-aborted"]
+        .map(|name| corpus.join(format!("{name}.pcapng.gz")));
+    let folder = tempfile::tempdir().unwrap();
+    for captures in [&captures[..1], &captures[..]] {
+        let verdict = judge(captures, &Given::default()).unwrap();
+        let to = folder.path().join("annotated.pcapng");
+        let packets = annotate(captures, &verdict, &to).unwrap();
+        let fields = ["frame.number", "frame.comment", "frame.time_epoch"];
+        let file = to.to_str().unwrap();
+        let mut arguments = vec!["-r", file, "-Y", "frame.comment", "-T", "fields"];
+        fields.iter().for_each(|field| arguments.extend(["-e", field]));
+        let shown = output("tshark", &arguments);
+        let shown: Vec<&str> = shown.lines().collect();
+        assert_eq!(shown.len() as u64, packets, "{shown:?}");
+        assert!(shown.iter().all(|line| line.contains("fencepost: ")), "{shown:?}");
+        // Of one capture, packets keep their numbers.
+        if let [_] = captures {
+            let cases = verdict.anomalies.values().flat_map(|found| &found.cases);
+            let named: std::collections::BTreeSet<u64> =
+                cases.flat_map(|case| case.frames.iter().copied()).collect();
+            let number = |line: &&str| line.split('\t').next().unwrap().parse().unwrap();
+            assert_eq!(shown.iter().map(number).collect::<Vec<u64>>(), Vec::from_iter(named));
+        }
+    }
 }

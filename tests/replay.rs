@@ -18,8 +18,12 @@ struct Broker(Child, String);
 
 impl Broker {
     fn start(more: &[&str]) -> Self {
-        let mut command = fencepost(&["broker", "embedded"]);
-        let mut child = command.args(more).stdout(Stdio::piped()).spawn().unwrap();
+        Self::start_other(&[&["embedded"], more].concat())
+    }
+
+    fn start_other(what: &[&str]) -> Self {
+        let mut command = fencepost(&["broker"]);
+        let mut child = command.args(what).stdout(Stdio::piped()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let address = line.trim().strip_prefix("bootstrap.servers=").unwrap().to_owned();
@@ -36,7 +40,12 @@ impl Drop for Broker {
 
 /// The packets of a conversation held with an embedded broker.
 fn recorded(scenario: &str, store: &Path) -> PathBuf {
-    let mut run = fencepost(&["scenario", "run", scenario, "--broker", "embedded", "--store"]);
+    recorded_with(&["--broker", "embedded"], scenario, store)
+}
+
+fn recorded_with(broker: &[&str], scenario: &str, store: &Path) -> PathBuf {
+    let mut run = fencepost(&["scenario", "run", scenario]);
+    run.args(broker).arg("--store");
     assert!(run.arg(store).output().unwrap().status.success());
     let only = |folder: &Path| {
         let mut entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
@@ -94,4 +103,19 @@ fn a_file_that_is_no_capture_and_a_broker_that_is_not_there_are_told() {
     assert_eq!(exit, 254, "{error}");
     let (exit, error) = run(&recorded("S1", store.path().join("runs").as_path()));
     assert!(exit == 255 && error.contains("127.0.0.1:1"), "{exit} {error}");
+}
+
+#[test]
+fn a_conversation_with_apache_kafka_is_answered_alike_by_another_of_its_version() {
+    if std::env::var_os("FENCEPOST_LIVE").is_none() {
+        return;
+    }
+    for version in ["3.9.1", "4.3.0"] {
+        let store = tempfile::tempdir().unwrap();
+        let kafka = ["--broker", "kafka", "--broker-version", version];
+        let capture = recorded_with(&kafka, "S12", store.path());
+        let broker = Broker::start_other(&["kafka", "--broker-version", version]);
+        let (exit, out) = replayed(&capture, &broker, &["--create-topics"]);
+        assert_eq!(exit, 0, "{version}: {out}");
+    }
 }

@@ -21,6 +21,8 @@ pub(super) struct Names {
     producer_ids: FxHashMap<i64, i64>,
     uuids: FxHashMap<[u8; 16], [u8; 16]>,
     texts: FxHashMap<String, String>,
+    /// Generations, and epochs of members, by the recorded member.
+    generations: FxHashMap<(String, i64), i64>,
     sessions: FxHashMap<i64, i64>,
     brokers: BTreeMap<(String, i64), String>,
 }
@@ -47,6 +49,9 @@ const PRODUCERS: [[&str; 2]; 2] = [
     ["producer_id", "producer_epoch"],
     ["v3_and_below_producer_id", "v3_and_below_producer_epoch"],
 ];
+
+/// What the generation of a member is called, and since KIP-848 its epoch.
+const GENERATIONS: [&str; 3] = ["generation_id", "generation_id_or_member_epoch", "member_epoch"];
 
 /// Which element of `among` is the same as the one at `index` of its own array.
 pub(super) fn twin<'v>(element: &Value, index: usize, among: &'v [Value]) -> Option<&'v Value> {
@@ -79,6 +84,14 @@ impl Names {
         {
             self.producers.insert((ids.0, epochs.0), (ids.1, epochs.1));
             self.producer_ids.insert(ids.0, ids.1);
+        }
+        let member = recorded.field("member_id").and_then(Value::as_str);
+        let generation = pair("generation_id").or_else(|| pair("member_epoch"));
+        if let (Some(member), Some((old, new))) = (member, generation)
+            && old >= 0
+            && new >= 0
+        {
+            self.generations.insert((member.to_owned(), old), new);
         }
         if let Some((old, new)) = pair("session_id")
             && old != 0
@@ -146,6 +159,16 @@ impl Names {
             if let Some(&id) = alone.and_then(|id| self.producer_ids.get(&id)) {
                 changed |= Some(id) != alone;
                 fields.set(id_name, id);
+            }
+        }
+        // The recorded member names its generation: this comes before its own name is replaced.
+        let member = fields.field("member_id").and_then(Value::as_str).map(str::to_owned);
+        for name in GENERATIONS {
+            let old = fields.field(name).and_then(Value::as_int);
+            let new = member.clone().zip(old).and_then(|key| self.generations.get(&key));
+            if let Some(&new) = new {
+                changed |= Some(new) != old;
+                fields.set(name, new);
             }
         }
         for (name, value) in fields.iter_mut() {
@@ -240,6 +263,22 @@ mod tests {
             .with("v3_and_below_producer_epoch", 0);
         assert!(learnt().apply(&mut old_style));
         assert_eq!(old_style.at("v3_and_below_producer_id"), Some(&Value::Int(900)));
+    }
+
+    #[test]
+    fn a_member_names_its_generation() {
+        let member = |id: &str, generation: i64| {
+            Fields::new().with("generation_id", generation).with("member_id", id)
+        };
+        let mut names = Names::default();
+        names.learn(&member("a-1", 1), &member("a-9", 4));
+        let mut request = member("a-1", 1);
+        assert!(names.apply(&mut request));
+        assert_eq!(request, member("a-9", 4));
+        // Of another generation nothing is known.
+        let mut request = member("a-1", 2);
+        assert!(names.apply(&mut request));
+        assert_eq!(request, member("a-9", 2));
     }
 
     #[test]
