@@ -16,6 +16,7 @@ use kafka_wire::{ApiKey, ErrorCode};
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
+use super::errors::{is_of, is_possible};
 use super::invariant::Invariant::{W1, W2, W3, W4};
 use super::mark::Mark;
 use super::stage::Stage;
@@ -200,7 +201,11 @@ fn errors(stage: &mut Stage, fact: &Fact) {
     if !fact.response_walked || fact.malformed.is_some() {
         return stage.ledger.unknown(W3);
     }
-    let Some(&code) = fact.errors.iter().find(|&&code| !is_possible(fact, ErrorCode(code))) else {
+    let Some(&code) = fact
+        .errors
+        .iter()
+        .find(|&&code| !is_possible(fact.api_key, fact.api_version, ErrorCode(code)))
+    else {
         return stage.ledger.held(W3);
     };
     let mut fields = api(fact);
@@ -221,97 +226,14 @@ fn errors(stage: &mut Stage, fact: &Fact) {
     stage.ledger.broken_by(W3, fields, &fact.seen, explanation);
 }
 
-/// The APIs whose errors are looked at one by one.
-const CORE: &[ApiKey] = &[
-    ApiKey::PRODUCE,
-    ApiKey::FETCH,
-    ApiKey::LIST_OFFSETS,
-    ApiKey::METADATA,
-    ApiKey::OFFSET_COMMIT,
-    ApiKey::OFFSET_FETCH,
-    ApiKey::FIND_COORDINATOR,
-    ApiKey::JOIN_GROUP,
-    ApiKey::HEARTBEAT,
-    ApiKey::LEAVE_GROUP,
-    ApiKey::SYNC_GROUP,
-    ApiKey::INIT_PRODUCER_ID,
-    ApiKey::ADD_PARTITIONS_TO_TXN,
-    ApiKey::ADD_OFFSETS_TO_TXN,
-    ApiKey::END_TXN,
-    ApiKey::TXN_OFFSET_COMMIT,
-];
-
-/// Who speaks of members of groups.
-const OF_GROUPS: &[ApiKey] = &[
-    ApiKey::OFFSET_COMMIT,
-    ApiKey::OFFSET_FETCH,
-    ApiKey::JOIN_GROUP,
-    ApiKey::HEARTBEAT,
-    ApiKey::LEAVE_GROUP,
-    ApiKey::SYNC_GROUP,
-    ApiKey::TXN_OFFSET_COMMIT,
-];
-
-/// Errors of one matter, by the APIs of [`CORE`] that may speak of it. What is not here any API
-/// may answer.
-const MATTERS: &[(&[ErrorCode], &[ApiKey])] = &[
-    (
-        &[
-            ErrorCode::ILLEGAL_GENERATION,
-            ErrorCode::UNKNOWN_MEMBER_ID,
-            ErrorCode::INVALID_SESSION_TIMEOUT,
-            ErrorCode::REBALANCE_IN_PROGRESS,
-            ErrorCode::MEMBER_ID_REQUIRED,
-            ErrorCode::GROUP_MAX_SIZE_REACHED,
-            ErrorCode::FENCED_INSTANCE_ID,
-        ],
-        OF_GROUPS,
-    ),
-    (&[ErrorCode::UNSTABLE_OFFSET_COMMIT], &[ApiKey::OFFSET_FETCH]),
-    (
-        &[ErrorCode::OFFSET_METADATA_TOO_LARGE, ErrorCode::INVALID_COMMIT_OFFSET_SIZE],
-        &[ApiKey::OFFSET_COMMIT, ApiKey::TXN_OFFSET_COMMIT],
-    ),
-    (
-        &[ErrorCode::FETCH_SESSION_ID_NOT_FOUND, ErrorCode::INVALID_FETCH_SESSION_EPOCH],
-        &[ApiKey::FETCH],
-    ),
-    (
-        &[ErrorCode::OUT_OF_ORDER_SEQUENCE_NUMBER, ErrorCode::DUPLICATE_SEQUENCE_NUMBER],
-        &[ApiKey::PRODUCE, ApiKey::TXN_OFFSET_COMMIT],
-    ),
-    (&[ErrorCode::INVALID_REQUIRED_ACKS], &[ApiKey::PRODUCE]),
-];
-
-/// Whether an API may speak of what an error is about.
-fn is_of(api_key: ApiKey, code: ErrorCode) -> bool {
-    let matter = MATTERS.iter().find(|(codes, _)| codes.contains(&code));
-    !CORE.contains(&api_key) || matter.is_none_or(|(_, apis)| apis.contains(&api_key))
-}
-
-/// Whether an API may return an error in that version.
-fn is_possible(fact: &Fact, code: ErrorCode) -> bool {
-    let since = match (code, fact.api_key) {
-        // KIP-890.
-        (ErrorCode::TRANSACTION_ABORTABLE, ApiKey::PRODUCE) => 11,
-        (ErrorCode::TRANSACTION_ABORTABLE, ApiKey::INIT_PRODUCER_ID) => 5,
-        (ErrorCode::TRANSACTION_ABORTABLE, ApiKey::END_TXN | ApiKey::ADD_OFFSETS_TO_TXN) => 4,
-        (ErrorCode::TRANSACTION_ABORTABLE, ApiKey::TXN_OFFSET_COMMIT) => 4,
-        // KIP-588.
-        (ErrorCode::PRODUCER_FENCED, ApiKey::END_TXN | ApiKey::ADD_OFFSETS_TO_TXN) => 2,
-        (ErrorCode::PRODUCER_FENCED, ApiKey::ADD_PARTITIONS_TO_TXN) => 2,
-        (ErrorCode::PRODUCER_FENCED, ApiKey::INIT_PRODUCER_ID) => 4,
-        _ => 0,
-    };
-    code.name().is_some() && fact.api_version >= since && is_of(fact.api_key, code)
-}
-
 /// Whether UNSUPPORTED_VERSION can mean nothing but the version: elsewhere it is also said of
 /// features that are off. Kafka 4 announces Produce from 0 on and does not serve what is below 3.
 fn is_core(fact: &Fact) -> bool {
     match fact.api_key {
         ApiKey::PRODUCE => fact.api_version >= 3,
         ApiKey::INIT_PRODUCER_ID => fact.api_version < 6,
+        // Since v4 brokers ask it of each other.
+        ApiKey::ADD_PARTITIONS_TO_TXN => fact.api_version < 4,
         // LIST_OFFSETS is not here: it is answered so where a timestamp needs a later version.
         ApiKey::FETCH
         | ApiKey::METADATA
@@ -324,7 +246,11 @@ fn is_core(fact: &Fact) -> bool {
         | ApiKey::SYNC_GROUP
         | ApiKey::API_VERSIONS
         | ApiKey::ADD_OFFSETS_TO_TXN
-        | ApiKey::END_TXN => true,
+        | ApiKey::END_TXN
+        | ApiKey::OFFSET_FOR_LEADER_EPOCH
+        | ApiKey::SASL_HANDSHAKE
+        | ApiKey::DESCRIBE_GROUPS
+        | ApiKey::DELETE_TOPICS => true,
         _ => false,
     }
 }

@@ -6,7 +6,7 @@
 //! connections are used only where a request came after an answer had left.
 //!
 //! * [`Invariant`]: what is looked for; `docs/WIRE.md` says each in full.
-//! * `framing` (W1–W4), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
+//! * `framing` (W1–W4, with the table `errors`), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
 //! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`
 //!   says what that proves of operations, by the names of histories.
@@ -18,6 +18,7 @@
 //! Never: sees bytes; takes an order for certain that is not.
 
 mod acks;
+mod errors;
 mod fencing;
 mod framing;
 mod groups;

@@ -28,6 +28,7 @@ pub use compare::{Difference, NOT_COMPARED};
 pub use recording::Wanted;
 
 use self::names::Names;
+use self::readiness::{Readiness, readiness};
 use self::recording::{Answer, Recording, Said};
 use crate::client::connection::{Connection, Fate, Frame, Pending};
 use crate::client::{Conduct, Tcp};
@@ -325,7 +326,7 @@ impl Speaker<'_> {
                 Ok(pending) => pending.answer().await,
                 Err(fate) => Err(fate),
             };
-            let is_early = |body: &Bytes| readiness::is_early(said, recorded, body);
+            let is_early = |body: &Bytes| readiness(said, recorded, body) == Readiness::Early;
             if replayed.again >= readiness::AGAIN_MAX
                 || !answered.as_ref().is_ok_and(|response| is_early(&response.body))
             {
@@ -336,6 +337,7 @@ impl Speaker<'_> {
             pending = self.send(said, waiting.bytes.clone()).await;
         };
         match answered {
+            Ok(response) if readiness(said, recorded, &response.body) == Readiness::Later => {}
             Ok(response) => replayed.differences = self.compare(said, recorded, &response.body),
             Err(fate) => replayed.unanswered = Some(fate.to_string()),
         }

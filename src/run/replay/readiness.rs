@@ -3,7 +3,8 @@
 //!
 //! The client that was recorded met a cluster at work; a new one is not as far. Where a coordinator
 //! answers that it is not there yet or busy, and the recorded one did not, the request is said
-//! again, as every client does it. Nothing else is: a repeated Produce would be another experiment.
+//! again, as every client does it. So is a Produce of which nothing was written because the transaction
+//! before it is still being ended; any other would be another experiment.
 
 use std::time::Duration;
 
@@ -41,34 +42,61 @@ const COORDINATED: &[ApiKey] = &[
 ];
 
 /// What it answers while it is not ready, or still writes the end of a transaction.
-const EARLY: [ErrorCode; 4] = [
+const EARLY: [ErrorCode; 5] = [
     ErrorCode::COORDINATOR_LOAD_IN_PROGRESS,
     ErrorCode::COORDINATOR_NOT_AVAILABLE,
     ErrorCode::NOT_COORDINATOR,
     ErrorCode::CONCURRENT_TRANSACTIONS,
+    ErrorCode::UNSTABLE_OFFSET_COMMIT,
 ];
 
-/// Whether a coordinator was asked too early, which it had not been in the capture.
-pub(super) fn is_early(said: &Said, recorded: &Bytes, answered: &Bytes) -> bool {
+/// How a new answer stands to the recorded one, as far as readiness goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Readiness {
+    /// Both alike.
+    Same,
+    /// Asked too early, which the recorded one was not: to be asked again.
+    Early,
+    /// The recorded one was asked too early, and the client asked again; there is no difference to
+    /// tell.
+    Later,
+}
+
+pub(super) fn readiness(said: &Said, recorded: &Bytes, answered: &Bytes) -> Readiness {
     let response = schema::Direction::Response;
-    let layout = schema::layout(said.api_key, response, said.api_version);
-    let (Some(layout), true) = (layout, COORDINATED.contains(&said.api_key)) else { return false };
-    let early = |body: &Bytes| has_early(&layout.decode(body, Limits::default()).fields);
-    early(answered) && !early(recorded)
-}
-
-fn has_early(fields: &Fields) -> bool {
-    fields.iter().any(|(name, value)| is_in(name, value))
-}
-
-fn is_in(name: &str, value: &Value) -> bool {
-    match value {
-        Value::Struct(fields) => has_early(fields),
-        Value::Array(elements) => elements.iter().any(|element| is_in(name, element)),
-        Value::Int(code) if name.ends_with("error_code") => {
-            EARLY.iter().any(|early| i64::from(early.0) == *code)
+    let Some(layout) = schema::layout(said.api_key, response, said.api_version) else {
+        return Readiness::Same;
+    };
+    let is_early = |body: &Bytes| {
+        let mut codes = Vec::new();
+        error_codes(&layout.decode(body, Limits::default()).fields, &mut codes);
+        let is_early = |code: &i64| EARLY.iter().any(|early| i64::from(early.0) == *code);
+        match said.api_key {
+            // The last transaction is still being ended, and nothing was written (KIP-890).
+            ApiKey::PRODUCE => {
+                let busy = i64::from(ErrorCode::CONCURRENT_TRANSACTIONS.0);
+                !codes.is_empty() && codes.iter().all(|code| *code == busy)
+            }
+            api_key => COORDINATED.contains(&api_key) && codes.iter().any(is_early),
         }
-        _ => false,
+    };
+    match (is_early(recorded), is_early(answered)) {
+        (false, true) => Readiness::Early,
+        (true, false) => Readiness::Later,
+        _ => Readiness::Same,
+    }
+}
+
+fn error_codes(fields: &Fields, codes: &mut Vec<i64>) {
+    for (name, value) in fields.iter() {
+        match value {
+            Value::Struct(fields) => error_codes(fields, codes),
+            Value::Array(elements) => {
+                elements.iter().filter_map(Value::as_struct).for_each(|f| error_codes(f, codes));
+            }
+            Value::Int(code) if name.ends_with("error_code") => codes.push(*code),
+            _ => {}
+        }
     }
 }
 
@@ -104,19 +132,12 @@ pub(super) async fn wait_for_leaders(
         };
         let response = connection.exchange(frame).await?;
         let answer = layout(schema::Direction::Response).decode(&response.body, Limits::default());
-        if !has_error(&answer.fields) {
+        let mut codes = Vec::new();
+        error_codes(&answer.fields, &mut codes);
+        if codes.iter().all(|code| *code == 0) {
             break;
         }
         tokio::time::sleep(PAUSE).await;
     }
     Ok(())
-}
-
-fn has_error(fields: &Fields) -> bool {
-    fields.iter().any(|(name, value)| match value {
-        Value::Struct(fields) => has_error(fields),
-        Value::Array(elements) => elements.iter().filter_map(Value::as_struct).any(has_error),
-        Value::Int(code) => name == "error_code" && *code != 0,
-        _ => false,
-    })
 }
