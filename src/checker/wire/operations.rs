@@ -20,6 +20,8 @@
 //! Not checked: records without a producer id, of which two may be equal (`duplicate`); keyed
 //! records (`lost-write`), which compaction takes; what begins below the start of the log.
 
+use std::collections::BTreeSet;
+
 use kafka_wire::ErrorCode;
 use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
@@ -127,7 +129,7 @@ impl Parts {
 
     /// Holds the parts of each transaction against each other.
     pub(super) fn finish(self, stage: &mut Stage) {
-        let torn: FxHashSet<TransactionId> = self.missing.iter().map(|(id, _)| *id).collect();
+        let torn: BTreeSet<TransactionId> = self.missing.iter().map(|(id, _)| *id).collect();
         let whole = self.there.len() - torn.iter().filter(|id| self.there.contains_key(id)).count();
         (0..whole).for_each(|_| stage.ledger.operation_held(Named::TornTransaction));
         let mut told = FxHashSet::default();
