@@ -253,7 +253,7 @@ pub(crate) enum Pieces {
 
 /// Packets of segments, those that are large in fragments.
 pub(crate) fn fragments(segments: &[Seg], v6: bool, pieces: Pieces) -> Vec<Wire> {
-    let mut out = Vec::new();
+    let (mut out, mut large) = (Vec::new(), 0);
     for (number, seg) in segments.iter().enumerate() {
         let (header, mut rest) = ip(seg, if v6 { Ip::V6 } else { Ip::V4 });
         let mut protocol = 6;
@@ -278,7 +278,12 @@ pub(crate) fn fragments(segments: &[Seg], v6: bool, pieces: Pieces) -> Vec<Wire>
             Pieces::Overlapping => {
                 parts = parts.iter().flat_map(|p| [p.clone(), p.clone()]).collect()
             }
-            Pieces::Missing if number % 13 == 12 && parts.len() > 2 => drop(parts.remove(1)),
+            Pieces::Missing if parts.len() > 2 => {
+                large += 1;
+                if large % 8 == 0 {
+                    parts.remove(1);
+                }
+            }
             _ => {}
         }
         out.extend(parts.into_iter().map(|data| Wire {
