@@ -297,6 +297,24 @@ fn what_only_rebalances_explain_is_held_against_brokers_and_said() {
 }
 
 #[test]
+fn what_a_process_without_a_number_did_is_not_judged_and_said() {
+    let edn = |process: &str| {
+        format!(
+            "{{:index 0, :type :invoke, :process {process}, :f :poll, :value [[:poll]]}}
+             {{:index 1, :type :ok, :process {process}, :f :poll, :value [[:poll {{0 [[0 1]]}}]]}}"
+        )
+    };
+    let judged = |process| check(&notation::parse(&edn(process)), &Expectation::default());
+    assert_eq!(types(&judged("3")), "empty-transaction-graph 1, phantom-read 1");
+    let verdict = judged("\"a worker\"");
+    assert_eq!(types(&verdict), "empty-transaction-graph 1");
+    assert!(
+        verdict.observations[0].starts_with("not judged, as clients have numbers: "),
+        "{verdict:?}"
+    );
+}
+
+#[test]
 fn an_offset_of_three_billion_costs_what_its_records_cost() {
     finds("0 s a1@0 | 0 s a2@3000000000 | 1 p a1@0 a2@3000000000", "");
     finds("0 s a1@9223372036854775807 | 1 p a1@9223372036854775807", "");

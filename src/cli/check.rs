@@ -114,7 +114,9 @@ pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Resul
     {
         return Err(Usage("--annotate: expected captures that are files".into()).into());
     }
-    let verdict = judge::judge(&arguments.files, &given)?;
+    let (verdict, history) = judge::judge_and_keep(&arguments.files, &given)?;
+    // The process is about to end; to give a large history back piece by piece is work for nothing.
+    std::mem::forget(history);
     match manner.format {
         OutputFormat::Json => print(&serde_json::to_string_pretty(&verdict)?),
         OutputFormat::Text => print(text::summary(&verdict).trim_end()),

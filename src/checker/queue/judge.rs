@@ -17,10 +17,12 @@ use super::values::{READ_OK, SENT_INFO, Values};
 use super::{beyond, cases, cycles, values};
 use crate::checker::anomaly::{Bad, find_anomaly};
 use crate::checker::expectation::{Expectation, World};
+use crate::checker::explain::process_words;
 use crate::checker::graph::Timeline;
 use crate::checker::threads::fold;
 use crate::checker::verdict::{Found, Lag};
-use crate::history::{Function, History};
+use crate::history::columns::ProcessId;
+use crate::history::{Function, History, Process};
 
 /// What was found in a queue history.
 pub(crate) struct Outcome {
@@ -247,5 +249,19 @@ fn observe(analysis: &Analysis<'_>) -> Vec<String> {
              be the writer, and anomalies of these values may not be real"
         ));
     }
+    said.extend(passed_over(analysis.history));
     said
+}
+
+/// Clients have numbers. What is done under a name is not theirs, though it may look so.
+fn passed_over(history: &History) -> Option<String> {
+    let is_other = |process: ProcessId| matches!(history.process(process), Process::Named(name) if &**name != "nemesis");
+    (0..history.process_count() as u32).map(ProcessId).find(|&process| is_other(process))?;
+    let mut named = history.ops().filter(|op| is_other(op.process()) && op.mops().len() > 0);
+    let first = named.next()?;
+    let (name, count) = (process_words(history.process(first.process())), 1 + named.count());
+    Some(format!(
+        "not judged, as clients have numbers: sends and polls of {name}, and of others with a name; \
+         {count} in all"
+    ))
 }

@@ -419,7 +419,12 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
 
     #[cold]
     fn odd_send(&mut self, key: u32) -> Result<bool, Malformed> {
-        match self.notation.piece()? {
+        let mut piece = self.notation.piece()?;
+        while matches!(piece, Piece::Tag(_)) {
+            self.odd(Oddity::TagIgnored);
+            piece = self.notation.piece()?;
+        }
+        match piece {
             Piece::Close => Ok(false),
             Piece::Integer(value) => {
                 let value = self.integer_value(value);
@@ -469,23 +474,29 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
 
     #[inline]
     fn poll(&mut self) -> Result<bool, Malformed> {
-        if self.notation.take(b'{') {
-            self.runs()?;
-            return Ok(true);
-        }
-        if self.notation.take(b']') {
-            self.chunk.poll_that_did_not_run();
-            return Ok(true);
-        }
-        match self.notation.piece()? {
-            Piece::Close | Piece::Nil => self.chunk.poll_that_did_not_run(),
-            Piece::Map => self.runs()?,
-            other => {
-                self.notation.finish(&other)?;
-                return Ok(false);
+        loop {
+            if self.notation.take(b'{') {
+                self.runs()?;
+                return Ok(true);
             }
+            if self.notation.take(b']') {
+                self.chunk.poll_that_did_not_run();
+                return Ok(true);
+            }
+            match self.notation.piece()? {
+                Piece::Close | Piece::Nil => self.chunk.poll_that_did_not_run(),
+                Piece::Map => self.runs()?,
+                Piece::Tag(_) => {
+                    self.odd(Oddity::TagIgnored);
+                    continue;
+                }
+                other => {
+                    self.notation.finish(&other)?;
+                    return Ok(false);
+                }
+            }
+            return Ok(true);
         }
-        Ok(true)
     }
 
     #[inline]
@@ -508,10 +519,11 @@ impl<'a, 'c, N: Notation<'a>> Grammar<'a, 'c, N> {
 
     #[inline]
     fn run(&mut self, key: u32) -> Result<(), Malformed> {
-        if !self.notation.take(b'[') {
+        while !self.notation.take(b'[') {
             match self.notation.piece()? {
-                Piece::Seq => {}
+                Piece::Seq => break,
                 Piece::Nil => return Ok(()),
+                Piece::Tag(_) => self.odd(Oddity::TagIgnored),
                 // A name without a value, in EDN: the map has ended.
                 Piece::Close => {
                     self.odd(Oddity::MopUnknown);

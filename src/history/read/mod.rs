@@ -111,6 +111,11 @@ fn read_in_blocks(
     }
     match stopped {
         Some(stopped) if history.is_empty() => return Err(ReadError::Malformed(stopped)),
+        None if history.is_empty() && observations.of(Oddity::NotAnEvent).count > 0 => {
+            let byte_offset = observations.of(Oddity::NotAnEvent).byte_offset;
+            let reason = "nothing in it is an event".to_owned();
+            return Err(ReadError::Malformed(Stopped { byte_offset, reason }));
+        }
         None if blocks.is_cut_off() && observations.of(Oddity::CutOff).count == 0 => {
             observations.add(Oddity::CutOff, bytes);
         }

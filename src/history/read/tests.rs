@@ -187,6 +187,12 @@ fn what_is_odd_is_read_and_counted() {
         &format!("value-not-integer 1x {from}"),
     );
     check_value(
+        "[[:send 3 #x/pair [0 1]] [:poll #x/sorted {3 #x/a #x/b [[0 1]]}]]",
+        "[[\"send\",3,[0,1]],[\"poll\",{\"3\":[[0,1]]}]]",
+        "s3=1@0 p[3 0:1]",
+        &format!("tag-ignored 4x {from}"),
+    );
+    check_value(
         "[[:cas 3 1] [:send 3] :x [:send 3 1]]",
         "[[\"cas\",3,1],[\"send\",3],\"x\",[\"send\",3,1]]",
         "txn s3=1@nil None",
@@ -227,7 +233,12 @@ fn events_without_this_or_that_get_what_they_lack() {
         &["None-Some(1) 0-0 info Named(\"n\") [:role :kill]"],
         "missing-time 1x from 9, field-unreadable 2x from 0, not-an-event 1x from 0",
     );
-    check("7 {:index 0} :x\n\n[]", &[], "not-an-event 4x from 0");
+    let line = "{:type :ok, :value [[:append 1 1]], :index 1, :time 1, :process 0, :f :txn}";
+    check(
+        &format!("7 {line} {{:index 0}} :x\n\n[]"),
+        &["None-Some(1) 1-1 ok Client(0) txn a1=1"],
+        "completion-without-invocation 1x from 2, not-an-event 4x from 0",
+    );
 }
 
 #[test]
@@ -291,13 +302,16 @@ fn what_is_no_history_is_refused_where_it_breaks() {
     assert_eq!(recorded.history.len(), 1);
     let stopped = recorded.stopped.expect("the second line breaks off");
     assert_eq!(stopped.byte_offset, whole.len() as u64 + 10);
-    for (text, place) in [("}", 0), ("{\"index\" 1}", 9), ("{:a \\nope}", 4)] {
+    for (text, place) in
+        [("}", 0), ("{\"index\" 1}", 9), ("{:a \\nope}", 4), ("\n7 {:index 0} :x", 1)]
+    {
         match read_history(text.as_bytes(), Format::Auto, threads(1)) {
             Err(ReadError::Malformed(stopped)) => assert_eq!(stopped.byte_offset, place, "{text}"),
             other => panic!("{text}: {other:?}"),
         }
     }
     assert!(read("").history.is_empty());
+    assert!(read("; nothing\n").history.is_empty());
 }
 
 fn gzip(bytes: &[u8]) -> Vec<u8> {
