@@ -38,7 +38,7 @@ const KEYS_A_TOPIC: u64 = 2;
 pub struct Proofs {
     values: Vec<Sought>,
     /// Which of them a partition may hold, by topic number, partition and hash of the record.
-    by_record: BTreeMap<(u64, i32), FxHashMap<u64, usize>>,
+    by_record: BTreeMap<(u64, i32), BTreeMap<u64, usize>>,
     /// What stands before the number of the topics: other runs may be in the same capture.
     prefix: Option<String>,
     topics: Topics,
