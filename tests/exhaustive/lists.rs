@@ -1,6 +1,6 @@
 //! The definitions of cycles among operations on lists.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use fencepost::checker::{ConsistencyModel, Expectation, Workload, check_on};
 

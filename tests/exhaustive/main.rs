@@ -12,8 +12,6 @@ mod lists;
 mod notation;
 mod queue;
 
-use std::collections::BTreeMap;
-
 use fencepost::checker::{Expectation, check_on};
 use notation::{TestOp, edn, operations, parse};
 use queue::{Counts, queue_twin};

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::cycles::{CycleType, Edges, census};
+use super::cycles::{Edges, census};
 use super::notation::{Outcome, TestMop, TestOp};
 
 pub(crate) type Counts = BTreeMap<String, u64>;
