@@ -24,6 +24,8 @@ const SAY: &str = "say ";
 pub(super) struct Program {
     child: Child,
     log: PathBuf,
+    /// Bytes of the file that were read.
+    read: u64,
     said: String,
     /// Bytes of `said` that were told.
     told: usize,
@@ -50,7 +52,7 @@ impl Program {
             log: log.clone(),
         };
         let child = launch.spawn().await.map_err(|error| format!("{program}: {error}"))?;
-        Ok(Self { child, log, said: String::new(), told: 0 })
+        Ok(Self { child, log, read: 0, said: String::new(), told: 0 })
     }
 
     /// Its end, to be waited for.
@@ -87,20 +89,20 @@ impl Program {
 
     /// Reads what was said since; a file that cannot be read says nothing.
     fn listen(&mut self) {
-        let read = self.said.len() as u64;
         let Ok(mut file) = File::open(&self.log) else { return };
-        if file.seek(SeekFrom::Start(read)).is_err() {
+        if file.seek(SeekFrom::Start(self.read)).is_err() {
             return;
         }
         let mut bytes = Vec::new();
-        let more = SAID_BYTES_MAX.saturating_sub(read);
+        let more = SAID_BYTES_MAX.saturating_sub(self.read);
         if file.take(more).read_to_end(&mut bytes).is_ok() {
-            // The place in the file is the length of the text: only what is text is taken.
-            let text = match std::str::from_utf8(&bytes) {
-                Ok(text) => text,
-                Err(error) => str::from_utf8(&bytes[..error.valid_up_to()]).unwrap_or_default(),
+            // A letter that is half written is read again; what is no text is shown as such.
+            let taken = match std::str::from_utf8(&bytes) {
+                Err(error) if error.error_len().is_none() => error.valid_up_to(),
+                _ => bytes.len(),
             };
-            self.said.push_str(text);
+            self.read += taken as u64;
+            self.said.push_str(&String::from_utf8_lossy(&bytes[..taken]));
         }
     }
 }
@@ -134,6 +136,15 @@ mod tests {
         assert!(program.news().is_empty());
         assert_eq!(program.lines(), ["one", "two"]);
         assert!(program.said().contains("noise"));
+    }
+
+    #[tokio::test]
+    async fn bytes_that_are_no_text_hide_nothing_after_them() {
+        let folder = tempfile::tempdir().unwrap();
+        let script = shell(r"printf 'say \377 one\nsay two\n'; echo say three");
+        let mut program = Program::start(folder.path(), "p", &script).await.unwrap();
+        program.exit().wait().await;
+        assert_eq!(program.lines(), ["\u{fffd} one", "two", "three"]);
     }
 
     #[tokio::test]

@@ -29,6 +29,7 @@ use serde_json::json;
 use super::fencing::Fencing;
 use super::log::{Ack, Batch, Body, Kind, Log, Refused};
 use super::mark::Mark;
+use super::outcome::producer_fields;
 use super::stage::Stage;
 use super::transactions::{End, Transactions};
 use super::walk::Fate;
@@ -200,17 +201,9 @@ pub(super) fn judge(
     }
 }
 
-fn producer_fields(
-    stage: &Stage,
-    id: LogId,
-    batch: &Batch,
-) -> Vec<(&'static str, serde_json::Value)> {
-    let mut fields = stage.place(id, batch.base);
-    fields.extend([
-        ("producer_id", json!(batch.body.producer_id)),
-        ("producer_epoch", json!(batch.body.producer_epoch)),
-        ("base_sequence", json!(batch.body.sequence)),
-    ]);
+fn batch_fields(stage: &Stage, id: LogId, batch: &Batch) -> Vec<(&'static str, serde_json::Value)> {
+    let mut fields = producer_fields(stage, id, batch);
+    fields.push(("base_sequence", json!(batch.body.sequence)));
     fields
 }
 
@@ -253,7 +246,7 @@ fn duplicates(stage: &mut Stage, id: LogId) {
             stage.words(id),
             second.base,
         );
-        let mut fields = producer_fields(stage, id, &first);
+        let mut fields = batch_fields(stage, id, &first);
         fields.push(("offsets", json!([first.base, second.base])));
         let marks = [first.mark, second.mark];
         stage.ledger.operation(Named::Duplicate, fields, &marks, explanation);
@@ -295,7 +288,7 @@ fn aborted_read(
         batch.base,
         stage.words(id),
     );
-    let fields = producer_fields(stage, id, batch);
+    let fields = batch_fields(stage, id, batch);
     stage.ledger.operation(Named::AbortedRead, fields, &[batch.mark, by], explanation);
 }
 
@@ -315,7 +308,7 @@ fn lost_to_marker(
         stage.words(id),
         marker.base,
     );
-    let fields = producer_fields(stage, id, batch);
+    let fields = batch_fields(stage, id, batch);
     let marks = [ack.mark, end.mark, marker.mark];
     stage.ledger.operation(Named::LostWrite, fields, &marks, explanation);
 }
@@ -370,7 +363,7 @@ fn zombie(
         batch.base,
         stage.words(id),
     );
-    let fields = producer_fields(stage, id, &batch);
+    let fields = batch_fields(stage, id, &batch);
     let marks: Vec<Mark> = [refused.mark, batch.mark].into_iter().chain(proof).collect();
     stage.ledger.operation(Named::ZombieWrite, fields, &marks, explanation);
 }

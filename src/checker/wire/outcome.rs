@@ -100,7 +100,8 @@ fn left_out(stage: &mut Stage, id: LogId, decided: &FxHashMap<usize, usize>) {
     }
 }
 
-fn producer_fields(
+/// Where a batch stands and whose it is.
+pub(super) fn producer_fields(
     stage: &Stage,
     id: LogId,
     batch: &Batch,
