@@ -1,9 +1,9 @@
-//! The summary a person reads: what was found, the first witness in plain words, the last line
-//! that scripts look for.
+//! The summary a person reads: what was found, of every cause a witness in plain words with the
+//! packets that prove it, the last line that scripts look for.
 
 use std::fmt::Write;
 
-use crate::checker::{Validity, Verdict};
+use crate::checker::{ExchangeName, Found, Group, Validity, Verdict};
 
 /// Columns a paragraph is broken at.
 const COLUMNS: usize = 100;
@@ -52,22 +52,57 @@ fn line(out: &mut String, text: std::fmt::Arguments<'_>) {
     writeln!(out, "{text}").expect("a String takes every write");
 }
 
-/// The first case of the most telling anomaly, in the checker's own words.
+/// Causes of which a case is told; the rest are named in the verdict line.
+const CAUSES_MAX: usize = 4;
+
+/// Exchanges of a case that are named.
+const EXCHANGES_MAX: usize = 6;
+
+/// The first case of every cause, in the checker's own words, the most telling one first.
 fn witness(out: &mut String, verdict: &Verdict) {
-    let Some(name) = verdict.primary.as_ref() else { return };
-    let Some(case) = verdict.anomalies.get(name).and_then(|found| found.cases.first()) else {
-        return;
-    };
-    line(out, format_args!("\n{name}:"));
+    let Some(primary) = verdict.primary.as_ref() else { return };
+    let is_told = |name: &str| name == primary || verdict.anomalies[name].bad;
+    let mut causes: Vec<&Group> =
+        verdict.groups.iter().filter(|group| is_told(&group.primary)).collect();
+    causes.sort_by_key(|group| group.primary != *primary);
+    for group in causes.iter().take(CAUSES_MAX) {
+        cause(out, &group.primary, &verdict.anomalies[&group.primary], &group.consequences);
+    }
+    if causes.len() > CAUSES_MAX {
+        line(out, format_args!("\n{} more causes stand below.", causes.len() - CAUSES_MAX));
+    }
+    if let Some(found) = verdict.anomalies.get(primary) {
+        let next = if found.count > 1 && found.cases.len() > 1 { " 2" } else { "" };
+        line(out, format_args!("\nWhole cases: fencepost query FILE explain {primary}{next}"));
+    }
+    out.push('\n');
+}
+
+/// One case of an anomaly, what proves it, and what may only be there because of it.
+fn cause(out: &mut String, name: &str, found: &Found, consequences: &[String]) {
+    let Some(case) = found.cases.first() else { return };
+    let bad = if found.bad { "" } else { ", not bad here" };
+    line(out, format_args!("\n{name} (1 of {}{bad}):", grouped(found.count)));
     for paragraph in case.explanation.lines() {
         wrap(out, paragraph);
     }
-    let under = verdict.groups.iter().find(|group| group.primary == *name);
-    if let Some(group) = under.filter(|group| !group.consequences.is_empty()) {
-        let said = format!("What may follow from it: {}.", group.consequences.join(", "));
-        wrap(out, &said);
+    // Where operations are judged, what their exchanges said is told in words.
+    for said in case.wire.iter().take(EXCHANGES_MAX) {
+        wrap(out, said);
     }
-    out.push('\n');
+    if case.wire.is_empty() {
+        for exchange in case.exchanges.iter().take(EXCHANGES_MAX) {
+            let ExchangeName { connection, correlation_id } = exchange;
+            line(out, format_args!("  {connection} correlation id {correlation_id}"));
+        }
+        if !case.frames.is_empty() {
+            let frames: Vec<String> = case.frames.iter().map(u64::to_string).collect();
+            wrap(out, &format!("frames {}", frames.join(" ")));
+        }
+    }
+    if !consequences.is_empty() {
+        wrap(out, &format!("What may follow from it: {}.", consequences.join(", ")));
+    }
 }
 
 /// Breaks a paragraph at word boundaries, indented by two.
@@ -125,6 +160,7 @@ pub fn grouped(number: u64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::checker::{Case, Stats};
 
     #[test]
     fn thousands_stand_apart() {
@@ -140,5 +176,54 @@ mod tests {
         wrap(&mut out, &"word ".repeat(50));
         assert!(out.lines().all(|line| line.len() <= COLUMNS + 2 && line.starts_with("  word")));
         assert_eq!(out.split_whitespace().count(), 50);
+    }
+
+    /// A verdict of what was found: name, count, whether it is bad, the packets of its case.
+    fn verdict(found: &[(&str, u64, bool, &[u64])]) -> Verdict {
+        let found = found.iter().map(|&(name, count, bad, frames)| {
+            let exchange = ExchangeName { connection: format!("a-{name}"), correlation_id: 7 };
+            let case = Case {
+                explanation: format!("Why it is a {name}."),
+                exchanges: vec![exchange],
+                frames: frames.to_vec(),
+                ..Case::default()
+            };
+            (name.to_owned(), Found { count, bad, cases: vec![case] })
+        });
+        Verdict::new(found.collect(), Stats::default(), Vec::new(), true)
+    }
+
+    #[test]
+    fn every_bad_cause_is_told_with_the_packets_that_prove_it() {
+        let text = summary(&verdict(&[
+            ("P3-zombie-accepted", 2, true, &[68, 69]),
+            ("L1-offsets-overlap", 1, true, &[5]),
+            ("G0", 9, false, &[77]),
+        ]));
+        for said in [
+            "P3-zombie-accepted (1 of 2):\n  Why it is a P3-zombie-accepted.",
+            "  a-P3-zombie-accepted correlation id 7\n  frames 68 69\n",
+            "L1-offsets-overlap (1 of 1):",
+            "  frames 5\n",
+            "query FILE explain P3-zombie-accepted\n",
+        ] {
+            assert!(text.contains(said), "{said:?} is not in\n{text}");
+        }
+        assert!(text.find("P3-zombie").unwrap() < text.find("L1-offsets").unwrap());
+        assert!(!text.contains("77"), "what is not bad is only counted:\n{text}");
+    }
+
+    #[test]
+    fn many_causes_are_counted() {
+        let names = ["W1", "W2", "W3", "W4", "L1", "L2"];
+        let found: Vec<_> = names.iter().map(|name| (*name, 1, true, &[1][..])).collect();
+        let text = summary(&verdict(&found));
+        assert_eq!(text.matches("Why it is").count(), CAUSES_MAX, "{text}");
+        assert!(text.contains("2 more causes"), "{text}");
+    }
+
+    #[test]
+    fn a_valid_history_has_no_witness() {
+        assert_eq!(summary(&verdict(&[])).matches("query").count(), 0);
     }
 }
