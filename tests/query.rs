@@ -253,6 +253,7 @@ fn what_is_not_there_is_an_empty_answer_with_a_word_why() {
         (&["around", "--key", "3", "--offset", "999"], "no operation is like that"),
         (&["ops", "--value", "x"], "no value x"),
         (&["explain", "G1c"], "no G1c in this history, but"),
+        (&["explain", "p3"], "no P3-zombie-accepted in this history, but"),
         (&["explain", "lost-write", "2"], "no case 2 of lost-write: there is one"),
     ];
     for (arguments, says) in cases {

@@ -12,6 +12,7 @@ use super::check::ExpectedArguments;
 use super::{Exit, Manner, OutputFormat, Usage, print, say};
 use crate::checker::Verdict;
 use crate::checker::anomaly::ANOMALIES;
+use crate::checker::wire::Invariant;
 use crate::history::{EventType, History, KeyId, Value};
 use crate::report::cases;
 use crate::report::query::around::{self, Place};
@@ -358,10 +359,16 @@ fn picture(path: Option<&Path>, text: &str) -> anyhow::Result<()> {
     std::fs::write(path, text).with_context(|| format!("cannot write {}", path.display()))
 }
 
-/// An anomaly by the name that was typed, in whatever case.
+/// An anomaly by the name that was typed, in whatever case, or by the number of an invariant.
 fn anomaly_name(typed: &str) -> anyhow::Result<&'static str> {
+    let is_number = |name: &str| {
+        name.split_once('-').is_some_and(|(number, _)| number.eq_ignore_ascii_case(typed))
+    };
+    let numbered = Invariant::ALL.iter().map(|each| each.name()).find(|name| is_number(name));
     let exact = ANOMALIES.iter().find(|row| row.name == typed);
-    let row = exact.or_else(|| ANOMALIES.iter().find(|r| r.name.eq_ignore_ascii_case(typed)));
+    let row = exact
+        .or_else(|| ANOMALIES.iter().find(|r| r.name.eq_ignore_ascii_case(typed)))
+        .or_else(|| ANOMALIES.iter().find(|r| Some(r.name) == numbered));
     row.map(|row| row.name).ok_or_else(|| {
         let mut names = String::new();
         for row in ANOMALIES {
