@@ -19,7 +19,7 @@ use crate::history::wire::{ExchangeSink, PacketNumber, Unanswered};
 
 use super::connection::{Context, Repute, TcpConnection};
 use super::pairing::Budget;
-use super::strangers::Strangers;
+use super::strangers::{Following, Strangers};
 
 /// Connections that are open at a time.
 const CONNECTIONS_MAX: usize = 16_384;
@@ -175,11 +175,12 @@ impl<S: ExchangeSink> Assembler<S> {
         let mut at = self.find(ends);
         if let Some(known) = at {
             let open = self.open(known);
-            if open.tcp.is_begun_anew_by(end, segment) {
-                self.end(known, Unanswered::Closed);
-                at = None;
-            } else if open.tcp.is_strange(end, segment) {
-                if self.is_kept_apart(known, segment, number, time_ns) {
+            let following = match &open.strangers {
+                Some(strangers) => strangers.are_followed_by(segment),
+                None => Following::No,
+            };
+            if following != Following::No || open.tcp.is_strange(end, segment) {
+                if self.is_kept_apart(known, following, segment, number, time_ns) {
                     return;
                 }
                 at = self.find(ends);
@@ -217,11 +218,12 @@ impl<S: ExchangeSink> Assembler<S> {
         }
     }
 
-    /// Takes a segment that is far from its connection; `false` where it is the first of another,
+    /// Takes a segment that is strange to its connection; `false` where it is the first of another,
     /// or follows from those that are, which have been taken now.
     fn is_kept_apart(
         &mut self,
         known: usize,
+        following: Following,
         segment: &Segment<'_>,
         number: PacketNumber,
         time_ns: u64,
@@ -233,8 +235,9 @@ impl<S: ExchangeSink> Assembler<S> {
         let open = self.connections[known].as_mut().expect("an index in use has a connection");
         let mut strangers = open.strangers.take().unwrap_or_default();
         self.strange_bytes -= strangers.bytes();
-        if strangers.are_followed_by(segment) {
-            self.end(known, Unanswered::CaptureEnded);
+        if following == Following::Surely {
+            let begun_anew = strangers.begin();
+            self.end(known, if begun_anew { Unanswered::Closed } else { Unanswered::CaptureEnded });
             for stranger in strangers.into_kept() {
                 self.segment(&stranger.segment(), stranger.number, stranger.time_ns);
             }

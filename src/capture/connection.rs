@@ -132,22 +132,18 @@ impl<K> TcpConnection<K> {
         }
     }
 
-    /// Whether a SYN begins another connection over the same ports.
-    pub(super) fn is_begun_anew_by(&self, end: usize, segment: &Segment<'_>) -> bool {
-        if !segment.flags.syn || segment.flags.rst {
-            return false;
-        }
-        self.streams[end].is_begun_anew_by(segment.sequence.wrapping_add(1))
-    }
-
-    /// Whether a segment that is no SYN can hardly be of this connection.
+    /// Whether a segment can hardly be of this connection: it is far from it, or a SYN of another.
     pub(super) fn is_strange(&self, end: usize, segment: &Segment<'_>) -> bool {
         let Segment { flags, sequence, payload_bytes, .. } = *segment;
+        let stream = &self.streams[end];
+        if flags.rst {
+            return false;
+        }
+        if flags.syn {
+            return stream.is_begun_anew_by(sequence.wrapping_add(1));
+        }
         let says_something = payload_bytes > 0 || flags.fin;
-        says_something
-            && !flags.syn
-            && !flags.rst
-            && self.streams[end].is_strange(sequence, payload_bytes.into(), self.is_closed())
+        says_something && stream.is_strange(sequence, payload_bytes.into(), self.is_closed())
     }
 
     /// Both directions were ended, or the connection was reset.
@@ -188,7 +184,7 @@ impl<K> TcpConnection<K> {
             let at = self.streams[end].position(sequence) + length;
             self.streams[end].fin_at.get_or_insert(at);
         }
-        self.rst |= segment.flags.rst;
+        self.rst |= segment.flags.rst && self.streams[end].may_be_reset_at(sequence);
         if length > 0 && !segment.flags.rst {
             self.payload(end, sequence, segment.payload, length, mark, cx);
         }
@@ -435,6 +431,9 @@ impl<K> TcpConnection<K> {
         mark: Mark,
         cx: &mut Context<'_, S>,
     ) {
+        if self.client != Some(end) {
+            self.pairing.lose_answers();
+        }
         if self.protocol == Protocol::Kafka {
             let (framer, mut taker) = self.taker(end, cx);
             framer.gap(bytes, mark, &mut taker);

@@ -76,14 +76,16 @@ pub(super) struct Counts {
     pub(super) sasl_tokens: u64,
 }
 
-/// Where a connection is in SASL without headers.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Sasl {
-    Headers,
-    /// Tokens come; so many of the client's were not answered.
-    Tokens {
-        unanswered: u32,
-    },
+/// Where a connection is in SASL without headers. The directions are there at different times:
+/// requests may be known to the last before the first response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Sasl {
+    /// The client's next frame may be a token.
+    tokens: bool,
+    /// Tokens that were not answered.
+    unanswered: u32,
+    /// The index of the SaslHandshake before them.
+    handshake: u64,
 }
 
 impl<K> Pairing<K> {
@@ -92,7 +94,7 @@ impl<K> Pairing<K> {
             waiting: Correlator::new(),
             client_id: None,
             last_request: None,
-            sasl: Sasl::Headers,
+            sasl: Sasl::default(),
             counts: Counts::default(),
         }
     }
@@ -103,6 +105,18 @@ impl<K> Pairing<K> {
             Some(known) if known[..] == *id => Arc::clone(known),
             _ => Arc::clone(self.client_id.insert(id.into())),
         }
+    }
+
+    /// Whether the broker's next frame answers a token: all requests before those are answered.
+    fn answers_a_token(&self) -> bool {
+        let Sasl { unanswered, handshake, .. } = self.sasl;
+        unanswered > 0
+            && self.waiting.oldest().is_none_or(|(_, (facts, _))| facts.index > handshake)
+    }
+
+    /// Bytes of the broker are missing: answers to tokens may be among them.
+    pub(super) fn lose_answers(&mut self) {
+        self.sasl.unanswered = 0;
     }
 
     /// Whether a request begins so. Where all of it is here it must decode; where it is not, it
@@ -295,13 +309,12 @@ impl<S: ExchangeSink> FrameTaker for Taker<'_, S> {
 impl<S: ExchangeSink> Taker<'_, S> {
     fn request(&mut self, frame: &FrameView<'_>) {
         let torn = frame.extent == Extent::Torn;
-        if let Sasl::Tokens { unanswered } = self.pairing.sasl {
+        if self.pairing.sasl.tokens {
             if !torn && !is_request(frame.bytes) {
-                self.pairing.sasl = Sasl::Tokens { unanswered: unanswered + 1 };
-                self.token(frame);
-                return;
+                self.pairing.sasl.unanswered += 1;
+                return self.token(frame);
             }
-            self.pairing.sasl = Sasl::Headers;
+            self.pairing.sasl.tokens = false;
         }
         let Some((api_key, api_version, correlation_id)) = RequestHeader::peek(frame.bytes) else {
             return self.no_header(frame);
@@ -333,7 +346,7 @@ impl<S: ExchangeSink> Taker<'_, S> {
             return self.sink.exchange(Exchange { request: facts, kept, outcome });
         }
         if api_key == ApiKey::SASL_HANDSHAKE && api_version == 0 {
-            self.pairing.sasl = Sasl::Tokens { unanswered: 0 };
+            self.pairing.sasl = Sasl { tokens: true, unanswered: 0, handshake: index };
         }
         self.pairing.waiting.request(correlation_id, (facts, kept));
         self.budget.waiting += 1;
@@ -342,10 +355,8 @@ impl<S: ExchangeSink> Taker<'_, S> {
 
     fn response(&mut self, frame: &FrameView<'_>) {
         let torn = frame.extent == Extent::Torn;
-        if let Sasl::Tokens { unanswered: unanswered @ 1.. } = self.pairing.sasl
-            && self.pairing.waiting.is_empty()
-        {
-            self.pairing.sasl = Sasl::Tokens { unanswered: unanswered - 1 };
+        if self.pairing.answers_a_token() {
+            self.pairing.sasl.unanswered -= 1;
             return self.token(frame);
         }
         let Some(correlation_id) = correlation_id(frame.bytes) else {

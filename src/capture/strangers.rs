@@ -1,8 +1,9 @@
 //! Segments that can hardly be of the connection whose ports they have.
 //!
-//! Ports are used again, and the SYN that says so may be missing from the capture. One segment far
-//! from its stream may be anything, a forgery too; those that follow from each other show that
-//! another connection has begun, and are its beginning.
+//! Ports are used again, and the SYN that says so may be missing from the capture; or a SYN is there
+//! and old, a duplicate of one from before, which a live connection does not accept (RFC 9293,
+//! 3.10.7.4; RFC 5961). One segment alone may be anything, a forgery too; those that follow from
+//! each other show that another connection has begun, and are its beginning.
 //!
 //! Never: keeps more than its bounds; decides for a connection that goes on.
 
@@ -17,7 +18,7 @@ const KEPT_MAX: usize = 8;
 /// Their bytes.
 const KEPT_BYTES_MAX: usize = 256 * 1024;
 /// How far an acknowledgement may be from the end of what it acknowledges.
-const NEAR_BYTES: u32 = 1024 * 1024;
+const NEAR_BYTES: i32 = 1024 * 1024;
 
 /// The last segments of a connection that were far from where it is, in a row.
 #[derive(Debug, Default)]
@@ -53,9 +54,42 @@ impl Stranger {
         }
     }
 
+    /// The number after its last; SYN takes one.
     fn end(&self) -> u32 {
-        self.sequence.wrapping_add(self.payload_bytes)
+        self.sequence.wrapping_add(self.payload_bytes + u32::from(self.flags.syn))
     }
+
+    fn is_followed_by(&self, segment: &Segment<'_>, kept: usize) -> Following {
+        let Segment { sequence, acknowledgement, flags, .. } = *segment;
+        if self.source == segment.source {
+            return match sequence == self.end() && !flags.syn {
+                true if kept >= 2 => Following::Surely,
+                true if self.flags.syn => Following::Perhaps,
+                _ => Following::No,
+            };
+        }
+        let apart = acknowledgement.wrapping_sub(self.end()).cast_signed();
+        let answers = flags.ack
+            && match self.flags {
+                // Numbers of the live connection may be near these.
+                Flags { syn: true, ack: true, .. } => {
+                    sequence == self.acknowledgement && (0..NEAR_BYTES).contains(&apart)
+                }
+                Flags { syn: true, .. } => (flags.syn || flags.rst) && apart == 0,
+                _ => apart.unsigned_abs() <= NEAR_BYTES.unsigned_abs(),
+            };
+        if answers { Following::Surely } else { Following::No }
+    }
+}
+
+/// Whether a segment goes on with those that are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Following {
+    No,
+    /// It can: it is kept with them.
+    Perhaps,
+    /// It answers one, or is the third in a row of one direction.
+    Surely,
 }
 
 impl Strangers {
@@ -63,22 +97,22 @@ impl Strangers {
         self.bytes
     }
 
-    /// Whether a segment follows from those before it: it answers one, or is the third in a row
-    /// of one direction.
-    pub(super) fn are_followed_by(&self, segment: &Segment<'_>) -> bool {
-        let follows = |stranger: &Stranger| {
-            if stranger.source == segment.source {
-                return self.kept.len() >= 2 && segment.sequence == stranger.end();
-            }
-            let apart = segment.acknowledgement.wrapping_sub(stranger.end()).cast_signed();
-            segment.flags.ack && apart.unsigned_abs() <= NEAR_BYTES
-        };
-        self.kept.iter().any(follows)
+    /// Whether a segment follows from those that are kept.
+    pub(super) fn are_followed_by(&self, segment: &Segment<'_>) -> Following {
+        let following = |stranger: &Stranger| stranger.is_followed_by(segment, self.kept.len());
+        self.kept.iter().map(following).max().unwrap_or(Following::No)
+    }
+
+    /// Whether the connection is known to begin with them.
+    pub(super) fn begin(&self) -> bool {
+        self.kept.iter().any(|stranger| stranger.flags.syn)
     }
 
     pub(super) fn keep(&mut self, segment: &Segment<'_>, number: PacketNumber, time_ns: u64) {
         let bytes = segment.payload.len();
-        if self.kept.len() == KEPT_MAX || self.bytes + bytes > KEPT_BYTES_MAX {
+        // What came before another SYN is not what it begins.
+        let begins = segment.flags.syn && !segment.flags.ack;
+        if begins || self.kept.len() == KEPT_MAX || self.bytes + bytes > KEPT_BYTES_MAX {
             *self = Self::default();
         }
         self.bytes += bytes;

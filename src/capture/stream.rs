@@ -148,6 +148,11 @@ impl Stream {
         position.abs_diff(self.next) > FAR_BYTES || ended && (after_end() || before())
     }
 
+    /// Whether a reset with this number can be of this stream, and is no old one (RFC 5961).
+    pub(super) fn may_be_reset_at(&self, sequence: u32) -> bool {
+        self.anchor == Anchor::None || self.position(sequence).abs_diff(self.next) <= FAR_BYTES
+    }
+
     /// Sees a sequence number in the middle of a stream: it begins there or before.
     pub(super) fn anchor_no_later(&mut self, sequence: u32) {
         let position = self.position(sequence);

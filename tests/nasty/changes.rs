@@ -74,6 +74,51 @@ pub(crate) fn shuffled(segs: &[Seg], distance: u64, seed: u64) -> Vec<Seg> {
     places.into_iter().map(|(_, seg)| seg.clone()).collect()
 }
 
+/// One direction of every connection so many packets later, as where two cards capture.
+pub(crate) fn delayed(segs: &[Seg], client: bool, places: usize) -> Vec<Seg> {
+    let clients = clients(segs);
+    let late = |seg: &Seg| clients.contains(&(seg.from, seg.to)) == client;
+    let place = |at: usize, seg: &Seg| 2 * (at + if late(seg) { places } else { 0 });
+    let mut placed: Vec<(usize, &Seg)> =
+        segs.iter().enumerate().map(|(at, seg)| (place(at, seg), seg)).collect();
+    placed.sort_by_key(|(place, _)| *place);
+    placed.into_iter().map(|(_, seg)| seg.clone()).collect()
+}
+
+/// Before each segment with data, a SYN (of a broker, its answer) from before this connection, so
+/// far from where it is; `challenged` where the peer says that it is none of this connection, and
+/// `spoken` where something old follows it.
+pub(crate) fn old_syn(segs: &[Seg], distance: u32, challenged: bool, spoken: bool) -> Vec<Seg> {
+    let clients = clients(segs);
+    each(segs, |seg| {
+        if seg.payload.is_empty() || seg.is(SYN) {
+            return vec![seg.clone()];
+        }
+        let of_client = clients.contains(&(seg.from, seg.to));
+        let seq = seg.seq.wrapping_add(distance);
+        let flags = if of_client { SYN } else { SYN | ACK };
+        let ack = if of_client { 0 } else { seg.ack.wrapping_add(distance) };
+        let mut all = vec![Seg { seq, ack, flags, payload: vec![], ..seg.clone() }];
+        if challenged {
+            let ends = Seg { from: seg.to, to: seg.from, ..seg.clone() };
+            all.push(Seg { seq: seg.ack, ack: seg.seq, flags: ACK, payload: vec![], ..ends });
+        }
+        if spoken {
+            all.push(Seg { seq: seq.wrapping_add(1), payload: vec![7; 30], ..seg.clone() });
+        }
+        all.push(seg.clone());
+        all
+    })
+}
+
+/// Before each segment with data, a reset of another time.
+pub(crate) fn old_reset(segs: &[Seg], distance: u32) -> Vec<Seg> {
+    preceded(segs, |seg| {
+        let seq = seg.seq.wrapping_add(distance);
+        Seg { seq, flags: RST, payload: vec![], ..seg.clone() }
+    })
+}
+
 /// The sequence numbers of every direction begin elsewhere: at `beginning` of its number.
 pub(crate) fn renumbered(segs: &[Seg], beginning: impl Fn(u32) -> u32) -> Vec<Seg> {
     let mut shifts: BTreeMap<(SocketAddr, SocketAddr), u32> = BTreeMap::new();

@@ -10,6 +10,7 @@
 mod changes;
 mod files;
 mod packets;
+mod talks;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -18,13 +19,15 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use changes::{
-    again, among_others, both_open, each, ended_with_data, fast_open, followed, joined, keep_alive,
-    numbers, one_side, part, preceded, renumbered, reset, shuffled, small, three_brokers, without,
+    again, among_others, both_open, delayed, each, ended_with_data, fast_open, followed, joined,
+    keep_alive, numbers, old_reset, old_syn, one_side, part, preceded, renumbered, reset, shuffled,
+    small, three_brokers, without,
 };
 use fencepost::capture::{AssemblerOptions, CaptureSummary, read_captures};
 use fencepost::history::wire::{
-    ConnectionFacts, ConnectionSummary, Exchange, ExchangeSink, Extent, Outcome, Request,
+    ConnectionFacts, ConnectionSummary, Exchange, ExchangeSink, Extent, Outcome, Request, Span,
 };
+use fencepost::history::{Connection, Direction};
 use fencepost::run::judge::{Given, judge};
 use files::{Classic, Clock, NANOSECONDS, Ng, Order, gzip, pcap, zstd};
 use packets::{ACK, FIN, Ip, Link, Pieces, RST, SYN, Seg, Wire, fragments, packets, segments};
@@ -68,6 +71,10 @@ impl ExchangeSink for Found {
             let (api, kept) = (facts.api_key, exchange.kept);
             self.exchanges.push(format!("{ports} {api} {id} {kept:x} {answer:x}"));
         }
+    }
+
+    fn sasl_token(&mut self, c: Connection, way: Direction, _: &Span, token: &[u8]) {
+        self.exchanges.push(format!("{} {way:?} token {:x}", self.ports[&c.0], sum(token)));
     }
 
     fn closed(&mut self, summary: &ConnectionSummary) {
@@ -300,6 +307,10 @@ fn order(base: &mut Base) {
     base.segs("keep-alives of a byte", &preceded(&segs, |s| keep_alive(s, 1)), Expected::Same);
     let probes = preceded(&segs, |s| part(s, 0, 1));
     base.segs("window probes", &probes, Expected::Same);
+    for (client, places) in [(true, 3), (true, 12), (true, 40), (false, 3), (false, 40)] {
+        let delayed = delayed(&segs, client, places);
+        base.segs(&format!("delayed by {places}, client={client}"), &delayed, Expected::Same);
+    }
 }
 
 fn beginnings_and_ends(base: &mut Base) {
@@ -336,9 +347,29 @@ fn beginnings_and_ends(base: &mut Base) {
     if segs.iter().any(|s| !begun.contains(&s.ends())) {
         return; // What was there before the capture cannot begin again.
     }
+    for distance in [3, 100_000, 50_000u32.wrapping_neg(), 0x5123_4567, 0xa123_4567] {
+        for challenged in [false, true] {
+            let all = old_syn(&segs, distance, challenged, false);
+            let name = format!("old SYN {distance:#x} away, challenged={challenged}");
+            base.segs(&name, &all, Expected::Same);
+        }
+    }
+    for distance in [0x5123_4567, 0xa123_4567] {
+        let all = old_syn(&segs, distance, true, true);
+        base.segs("old SYN and what followed it", &all, Expected::Same);
+        base.segs("old resets", &old_reset(&segs, distance), Expected::Same);
+    }
     for (name, first) in
         [("ports again", segs.clone()), ("ports again without ends", no_close.clone())]
     {
+        // Of one client numbers grow with time, a million in four seconds.
+        for distance in [150_000, 1_000_000, 16_000_000] {
+            let all = [first.clone(), again(&segs, distance)].concat();
+            base.segs(&format!("{name}, {distance} on"), &all, Expected::Twice);
+            let unanswered = without(&segs, |_, s| s.is(SYN) && s.is(ACK));
+            let all = [first.clone(), again(&unanswered, distance)].concat();
+            base.segs(&format!("{name}, {distance} on, unanswered"), &all, Expected::Twice);
+        }
         for distance in [0x5123_4567, 0xa123_4567] {
             let all = [first.clone(), again(&segs, distance)].concat();
             base.segs(name, &all, Expected::Twice);
@@ -516,6 +547,16 @@ fn the_form_of_a_capture_does_not_change_what_was_said() {
         let wrong = all(segments(&bytes, 200));
         assert!(wrong.is_empty(), "{name}:\n{}", wrong.join("\n"));
     }
+}
+
+#[test]
+fn nor_does_it_where_clients_log_in_and_do_not_wait_for_answers() {
+    let segs = talks::sasl_and_pipelines();
+    let found = read(&plain(&ethernet(&segs))).0;
+    // Four connections, five rounds of nine; and six tokens and five exchanges before.
+    assert_eq!(found.exchanges.len(), 4 * 5 * 9 + 6 + 5, "{:#?}", found.exchanges);
+    let wrong = all(segs);
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

@@ -36,7 +36,7 @@ struct Conversation {
     /// Bytes are missing, or were passed over.
     hurt: bool,
     exchanges: u64,
-    /// Exchanges that ended as they should.
+    /// Exchanges that were answered.
     kept: u64,
     answered: FxHashSet<i32>,
     /// When the first response was heard, or none yet.
@@ -75,7 +75,8 @@ impl Framing {
         let conversation = self.conversations.entry(fact.seen.connection).or_default();
         conversation.exchanges += 1;
         match fact.ending {
-            Ending::NoneDue => conversation.kept += 1,
+            // It shows nothing of what the broker says, nor whether that is all of this capture.
+            Ending::NoneDue => {}
             Ending::Answered => {
                 conversation.kept += 1;
                 conversation.heard = conversation.heard.or(fact.seen.response);
