@@ -31,7 +31,7 @@ const RECORDS_MAX: u64 = 1_000_000;
 const OPEN_MAX: usize = 10_000;
 const ACKS_ALL: i16 = -1;
 
-type Producer = (i64, i16);
+type Producer = (Cluster, i64, i16);
 
 /// Makes operations of facts.
 #[derive(Debug, Default)]
@@ -72,7 +72,7 @@ impl Rebuild {
                 self.fetched(&fact.seen, cluster, *read_committed, partitions);
             }
             Deed::EndTxn { asked, committed, error, .. } => {
-                let of = (asked.producer_id, asked.producer_epoch);
+                let of = (cluster, asked.producer_id, asked.producer_epoch);
                 let outcome = match (error, committed) {
                     (Some(0), true) => EventType::Ok,
                     (Some(0), false) => EventType::Fail,
@@ -152,7 +152,8 @@ impl Rebuild {
                 let sends: Vec<Mop> = sends.collect();
                 let ended = seen.response.unwrap_or(seen.request).time_ns;
                 if batch.is_transactional_data() {
-                    let of = (batch.header.producer_id.0, batch.header.producer_epoch.0);
+                    let header = &batch.header;
+                    let of = (cluster, header.producer_id.0, header.producer_epoch.0);
                     self.join(of, seen.request.time_ns, sends);
                 } else {
                     let times = (seen.request.time_ns, ended);

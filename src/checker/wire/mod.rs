@@ -114,7 +114,7 @@ impl WireCheck {
     /// All facts came by.
     #[must_use]
     pub fn finish(mut self) -> WireFound {
-        self.transactions.sort();
+        self.transactions.settle(&self.stage.topics);
         self.stage.settle();
         let mut parts = Parts::default();
         acks::finish(&mut self.stage, &self.transactions, &mut parts);

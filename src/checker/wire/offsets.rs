@@ -9,6 +9,7 @@
 //! were deleted; topics of one name that were created twice; for G4, commits without a member, as
 //! of consumers without a group, and what was processed without commits.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use rustc_hash::{FxHashMap, FxHashSet};
@@ -131,18 +132,26 @@ impl CommittedOffsets {
     /// Judges everything.
     #[expect(clippy::disallowed_methods, reason = "sorted before anything is done with it")]
     pub(super) fn finish(&mut self, stage: &mut Stage, transactions: &Transactions) {
-        let mut histories: Vec<_> = self.histories.drain().collect();
-        histories.sort_by(|(one, _), (other, _)| one.cmp(other));
+        // What brokers of one cluster said is put together.
+        let now = |cluster| stage.topics.cluster_now(cluster);
+        let mut histories: BTreeMap<Key, History> = BTreeMap::new();
+        for ((cluster, group, topic, partition), of) in self.histories.drain() {
+            let all = histories.entry((now(cluster), group, topic, partition)).or_default();
+            all.commits.extend(of.commits);
+            all.fetches.extend(of.fetches);
+        }
+        let deleted = self.deleted.drain().map(|(cluster, group)| (now(cluster), group));
+        let deleted: FxHashSet<_> = deleted.collect();
         for (key, mut history) in histories {
             let (cluster, group, topic, _) = &key;
             let is_certain = stage.topics.is_certain_name(*cluster, topic)
-                && !self.deleted.contains(&(*cluster, Arc::clone(group)));
+                && !deleted.contains(&(*cluster, Arc::clone(group)));
             if !is_certain {
                 stage.ledger.unknown_times(G3, history.fetches.len() as u64);
                 continue;
             }
-            history.commits.sort_by_key(|commit| commit.mark.request().time_ns);
-            history.fetches.sort_by_key(|fetch| fetch.mark.request().time_ns);
+            history.commits.sort_by_key(|commit| commit.mark.request().order());
+            history.fetches.sort_by_key(|fetch| fetch.mark.request().order());
             judge(stage, &key, &history, transactions);
             repeated(stage, &key, &history, transactions);
         }

@@ -11,7 +11,7 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use super::mark::Mark;
 use super::stage::Stage;
 use crate::history::Connection;
-use crate::history::facts::topics::Cluster;
+use crate::history::facts::topics::{Cluster, Topics};
 use crate::history::facts::{Deed, Fact};
 
 /// Ends remembered, of all producers.
@@ -113,14 +113,29 @@ impl Transactions {
             || !self.hurt.contains(&connection) && since.is_some_and(|since| since.is_before(acked))
     }
 
-    /// Puts every producer's ends in the order of their requests.
+    /// Nothing more is learnt: what was told by brokers that turned out to be of one cluster is put
+    /// together, and every producer's ends in the order of their requests.
     #[expect(
         clippy::disallowed_methods,
-        reason = "each is changed alone: the order reaches nothing"
+        reason = "sorted, or put together alike in any order: the order reaches nothing"
     )]
-    pub(super) fn sort(&mut self) {
+    pub(super) fn settle(&mut self, topics: &Topics) {
+        let now = |cluster| topics.cluster_now(cluster);
+        for ((cluster, id, epoch), ends) in std::mem::take(&mut self.ends) {
+            self.ends.entry((now(cluster), id, epoch)).or_default().extend(ends);
+        }
         for ends in self.ends.values_mut() {
-            ends.sort_by_key(|end| end.mark.request().time_ns);
+            ends.sort_by_key(|end| end.mark.request().order());
+        }
+        for ((cluster, id), (least, most)) in std::mem::take(&mut self.timeouts) {
+            let all = self.timeouts.entry((now(cluster), id)).or_insert((least, most));
+            *all = (all.0.min(least), all.1.max(most));
+        }
+        for ((cluster, id, epoch, connection), mark) in std::mem::take(&mut self.followed) {
+            let first = self.followed.entry((now(cluster), id, epoch, connection)).or_insert(mark);
+            if mark.request().order() < first.request().order() {
+                *first = mark;
+            }
         }
     }
 

@@ -6,6 +6,7 @@ use kafka_wire::ApiKey;
 use kafka_wire::schema::{self, Direction, Fields, Limits, Value};
 use rustc_hash::FxHashSet;
 
+use super::clusters::Node;
 use super::fact::{Asked, Deed, EpochAsked, Offsets, PartitionOffset, Topic};
 use super::names::Names;
 
@@ -14,6 +15,8 @@ pub(super) fn is_read(api_key: ApiKey) -> bool {
     matches!(
         api_key,
         ApiKey::METADATA
+            | ApiKey::DESCRIBE_CLUSTER
+            | ApiKey::FIND_COORDINATOR
             | ApiKey::OFFSET_COMMIT
             | ApiKey::OFFSET_FETCH
             | ApiKey::JOIN_GROUP
@@ -54,6 +57,9 @@ pub(super) fn deed(
     let mut read = Reader { names };
     let deed = match api_key {
         ApiKey::METADATA => response.map(|response| read.metadata(response)),
+        ApiKey::DESCRIBE_CLUSTER | ApiKey::FIND_COORDINATOR => {
+            response.map(|response| read.nodes_told(response))
+        }
         ApiKey::API_VERSIONS => response.map(api_versions),
         ApiKey::CREATE_TOPICS => response.map(|r| read.topics_changed(r, "topics")),
         ApiKey::DELETE_TOPICS => response.map(|r| read.topics_changed(r, "responses")),
@@ -168,7 +174,29 @@ impl Reader<'_> {
             (error(topic), self.optional_text(topic, "name"), id)
         });
         let topics = topics.collect();
-        Deed::Metadata { cluster_id: self.optional_text(response, "cluster_id"), topics }
+        let nodes = self.nodes(response, "brokers", "node_id");
+        Deed::Metadata { cluster_id: self.optional_text(response, "cluster_id"), nodes, topics }
+    }
+
+    /// The nodes of an array.
+    fn nodes(&mut self, response: &Fields, array: &str, id: &str) -> Vec<Node> {
+        structs(response, array).filter_map(|node| self.node(node, id)).collect()
+    }
+
+    fn node(&mut self, fields: &Fields, id: &str) -> Option<Node> {
+        let host = self.optional_text(fields, "host")?;
+        let port = u16::try_from(int(fields, "port", 0)).ok()?;
+        let is_there = error(fields) == 0 && !host.is_empty() && port > 0;
+        is_there.then(|| Node { id: int(fields, id, -1) as i32, host, port })
+    }
+
+    /// The brokers of DescribeCluster, and the coordinators of FindCoordinator, which is one
+    /// until v3.
+    fn nodes_told(&mut self, response: &Fields) -> Deed {
+        let mut nodes = self.nodes(response, "brokers", "broker_id");
+        nodes.extend(self.nodes(response, "coordinators", "node_id"));
+        nodes.extend(self.node(response, "node_id"));
+        Deed::Nodes { cluster_id: self.optional_text(response, "cluster_id"), nodes }
     }
 
     fn topics_changed(&mut self, response: &Fields, array: &str) -> Deed {

@@ -7,6 +7,7 @@ use kafka_wire::batch::ControlType;
 use kafka_wire::{ApiKey, DecodeError};
 
 use super::batch::BatchFacts;
+use super::clusters::Node;
 use crate::history::tap::Connection;
 use crate::history::wire::{PacketNumber, Unanswered};
 
@@ -23,6 +24,12 @@ pub struct Moment {
 }
 
 impl Moment {
+    /// By which moments are put in order: by time, then by packet.
+    #[must_use]
+    pub fn order(self) -> impl Ord {
+        (self.time_ns, self.packet)
+    }
+
     /// Whether this certainly was before the other: an answer that left before the request came
     /// cannot be later than what the broker did with the request. Packets of two files have two
     /// clocks; packets of one file may stand in an order other than that of their times, and then
@@ -252,8 +259,17 @@ pub enum Deed {
     Metadata {
         /// Which cluster. Since v2.
         cluster_id: Option<Arc<str>>,
+        /// Its brokers.
+        nodes: Vec<Node>,
         /// Error, name, id.
         topics: Vec<NamedTopic>,
+    },
+    /// DescribeCluster or FindCoordinator: nodes of the broker's own cluster.
+    Nodes {
+        /// Which cluster; FindCoordinator does not say.
+        cluster_id: Option<Arc<str>>,
+        /// Some of its nodes.
+        nodes: Vec<Node>,
     },
     /// ApiVersions: key, lowest and highest version.
     ApiVersions(Vec<(i16, i16, i16)>),

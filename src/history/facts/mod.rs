@@ -4,12 +4,13 @@
 //! * [`batch`]: record batches as compact facts: header, checksum, a hash of what they hold.
 //! * [`FactSink`]: takes exchanges, hands facts to a [`FactTaker`].
 //! * `produce`, `fetch`: the bulk of all traffic, read with compiled lookups; fetch sessions.
-//! * [`topics`]: which log a message means.
+//! * [`clusters`], [`topics`]: which brokers are of one cluster, which log a message means.
 //! * `coordination`: everything small, read as field trees.
 //!
 //! Never: judges; keeps a record; builds typed structs.
 
 pub mod batch;
+pub mod clusters;
 mod coordination;
 pub mod fact;
 mod fetch;

@@ -4,7 +4,7 @@
 //! the id it had last. Where a name had several ids, or the topic was seen to go, what was said by
 //! name alone may mean either log and proves nothing.
 //!
-//! Clusters are told apart by the cluster id that Metadata gives for a broker's address.
+//! A topic is of a cluster; where two clusters turn out to be one (`clusters`), so do their topics.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -12,6 +12,8 @@ use std::sync::Arc;
 use kafka_wire::ErrorCode;
 use rustc_hash::FxHashMap;
 
+pub use super::clusters::Cluster;
+use super::clusters::{Clusters, Joined, Node};
 use super::fact::{Deed, Fact, Topic};
 
 /// Logs that are kept apart.
@@ -21,16 +23,14 @@ const LOGS_MAX: usize = 400_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct LogId(pub(crate) u32);
 
-/// A cluster, by number.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Cluster(u32);
-
 #[derive(Debug)]
 struct Incarnation {
     cluster: Cluster,
     name: Option<(Cluster, Arc<str>)>,
     id: Option<[u8; 16]>,
     used: bool,
+    /// The partitions that have a log.
+    logs: Vec<i32>,
 }
 
 #[derive(Debug, Default)]
@@ -44,24 +44,31 @@ struct Named {
 #[derive(Debug, Default)]
 pub struct Topics {
     incarnations: Vec<Incarnation>,
+    of_cluster: FxHashMap<Cluster, Vec<u32>>,
     by_name: FxHashMap<(Cluster, Arc<str>), Named>,
-    by_id: FxHashMap<[u8; 16], u32>,
+    by_id: FxHashMap<(Cluster, [u8; 16]), u32>,
+    /// The cluster in which an id was seen first.
+    homes: FxHashMap<[u8; 16], Cluster>,
     logs: FxHashMap<(u32, i32), LogId>,
     log_names: Vec<(u32, i32)>,
-    clusters: FxHashMap<Arc<str>, Cluster>,
-    brokers: FxHashMap<SocketAddr, Cluster>,
+    clusters: Clusters,
 }
 
 impl Topics {
     /// What an exchange with a broker says of topics and clusters.
     pub fn learn(&mut self, fact: &Fact, broker: Option<SocketAddr>) {
+        let cluster = self.clusters.meet(broker);
         match &fact.deed {
-            Deed::Metadata { cluster_id, topics } => {
-                if let (Some(id), Some(broker)) = (cluster_id, broker) {
-                    self.learn_cluster(broker, id);
-                }
-                let cluster = self.cluster(broker);
+            Deed::Nodes { cluster_id, nodes } => {
+                self.learn_nodes(broker, cluster_id.as_ref(), nodes);
+            }
+            Deed::Metadata { cluster_id, nodes, topics } => {
+                self.learn_nodes(broker, cluster_id.as_ref(), nodes);
                 for (error, name, id) in topics {
+                    if let Some(id) = id {
+                        self.meet_topic(self.cluster(broker), *id);
+                    }
+                    let cluster = self.cluster(broker);
                     let Some(name) = name else { continue };
                     match id {
                         _ if is_unknown(*error) => self.forget(cluster, &Topic::Name(name.clone())),
@@ -71,39 +78,123 @@ impl Topics {
                 }
             }
             Deed::TopicsChanged(topics) => {
-                let cluster = self.cluster(broker);
                 for topic in topics {
                     self.forget(cluster, topic);
                 }
             }
             Deed::Produce { partitions, .. } => {
-                let cluster = self.cluster(broker);
-                for of in partitions.iter().filter(|of| of.answer.is_some_and(|a| is_unknown(a.0)))
-                {
-                    self.forget(cluster, &of.topic);
+                for of in partitions {
+                    if let Some((error, ..)) = of.answer {
+                        self.named(broker, &of.topic, error);
+                    }
                 }
             }
             Deed::Fetch { partitions, .. } => {
-                let cluster = self.cluster(broker);
-                for of in partitions.iter().filter(|of| is_unknown(of.error)) {
-                    self.forget(cluster, &of.topic);
+                for of in partitions {
+                    self.named(broker, &of.topic, of.error);
                 }
             }
             _ => {}
         }
     }
 
-    /// The cluster of a broker. An address of which nothing is known is of the first.
-    #[must_use]
-    pub fn cluster(&self, broker: Option<SocketAddr>) -> Cluster {
-        broker.and_then(|broker| self.brokers.get(&broker)).copied().unwrap_or_default()
+    fn learn_nodes(&mut self, broker: Option<SocketAddr>, id: Option<&Arc<str>>, nodes: &[Node]) {
+        let Some(broker) = broker else { return };
+        for joined in self.clusters.learn(broker, id, nodes) {
+            self.merge(joined);
+        }
     }
 
-    /// Metadata names the cluster of a broker.
-    fn learn_cluster(&mut self, broker: SocketAddr, id: &Arc<str>) {
-        let next = Cluster(self.clusters.len() as u32);
-        let cluster = *self.clusters.entry(Arc::clone(id)).or_insert(next);
-        self.brokers.insert(broker, cluster);
+    /// A broker is asked about a topic, and answers with that error.
+    fn named(&mut self, broker: Option<SocketAddr>, topic: &Topic, error: i16) {
+        match topic {
+            // Whoever knows the id of a topic is of its cluster.
+            Topic::Id(id) if error == 0 => self.meet_topic(self.cluster(broker), *id),
+            Topic::Name(_) if is_unknown(error) => self.forget(self.cluster(broker), topic),
+            _ => {}
+        }
+    }
+
+    /// A topic's id is known in a cluster: another that knows it is the same cluster.
+    fn meet_topic(&mut self, cluster: Cluster, id: [u8; 16]) {
+        // The first hundred ids are the same in every cluster: those of its own metadata.
+        if id[..15] == [0; 15] {
+            return;
+        }
+        let home = *self.homes.entry(id).or_insert(cluster);
+        if home != cluster
+            && let Some(joined) = self.clusters.join(home, cluster)
+        {
+            self.merge(joined);
+        }
+    }
+
+    /// The cluster of a broker.
+    #[must_use]
+    pub fn cluster(&self, broker: Option<SocketAddr>) -> Cluster {
+        self.clusters.of(broker)
+    }
+
+    /// What a cluster is known as by now: it may have turned out to be one with another.
+    #[must_use]
+    pub fn cluster_now(&self, cluster: Cluster) -> Cluster {
+        self.clusters.root(cluster)
+    }
+
+    /// Two clusters are one: so are their topics of one name, and the partitions of these.
+    fn merge(&mut self, Joined { kept, gone }: Joined) {
+        let of_gone = self.of_cluster.remove(&gone).unwrap_or_default();
+        for &moved in &of_gone {
+            let Incarnation { id, name, .. } = &mut self.incarnations[moved as usize];
+            if let Some(id) = *id
+                && let Some(by_id) = self.by_id.remove(&(gone, id))
+            {
+                self.by_id.entry((kept, id)).or_insert(by_id);
+            }
+            let Some((cluster, text)) = name else { continue };
+            *cluster = kept;
+            let key = (kept, Arc::clone(text));
+            let Some(was) = self.by_name.remove(&(gone, Arc::clone(text))) else { continue };
+            match self.by_name.get_mut(&key) {
+                None => {
+                    self.by_name.insert(key, was);
+                }
+                Some(known) => {
+                    known.changed |= was.changed;
+                    let known = known.incarnation;
+                    self.unite(known, was.incarnation, &key);
+                }
+            }
+        }
+        self.of_cluster.entry(kept).or_default().extend(of_gone);
+    }
+
+    /// One name had two incarnations in what turned out to be one cluster.
+    fn unite(&mut self, known: u32, other: u32, key: &(Cluster, Arc<str>)) {
+        let [id, other_id] = [known, other].map(|of| self.incarnations[of as usize].id);
+        if id.is_some() && other_id.is_some() {
+            if id != other_id
+                && let Some(named) = self.by_name.get_mut(key)
+            {
+                named.changed = true;
+            }
+            return;
+        }
+        if let Some(other_id) = other_id {
+            self.incarnations[known as usize].id = Some(other_id);
+            self.by_id.insert((key.0, other_id), known);
+        }
+        self.incarnations[known as usize].used |= self.incarnations[other as usize].used;
+        let logs = std::mem::take(&mut self.incarnations[other as usize].logs);
+        for partition in logs {
+            // Where both were used, two stretches of time stay two logs.
+            let is_free = !self.logs.contains_key(&(known, partition));
+            if let (true, Some(log)) = (is_free, self.logs.remove(&(other, partition))) {
+                self.log_names[log.0 as usize] = (known, partition);
+                self.logs.insert((known, partition), log);
+                self.incarnations[known as usize].logs.push(partition);
+            }
+        }
     }
 
     /// The log of a partition; absent where there are too many to keep apart.
@@ -119,12 +210,13 @@ impl Topics {
         let log = LogId(self.log_names.len() as u32);
         self.log_names.push((incarnation, partition));
         self.logs.insert((incarnation, partition), log);
+        self.incarnations[incarnation as usize].logs.push(partition);
         Some(log)
     }
 
     fn incarnation(&mut self, cluster: Cluster, topic: &Topic) -> u32 {
         let known = match topic {
-            Topic::Id(id) => self.by_id.get(id).copied(),
+            Topic::Id(id) => self.by_id.get(&(cluster, *id)).copied(),
             Topic::Name(name) => {
                 self.by_name.get(&(cluster, Arc::clone(name))).map(|named| named.incarnation)
             }
@@ -135,7 +227,7 @@ impl Topics {
         let new = self.incarnations.len() as u32;
         let (name, id) = match topic {
             Topic::Id(id) => {
-                self.by_id.insert(*id, new);
+                self.by_id.insert((cluster, *id), new);
                 (None, Some(*id))
             }
             Topic::Name(name) => {
@@ -144,8 +236,15 @@ impl Topics {
                 (Some((cluster, Arc::clone(name))), None)
             }
         };
-        self.incarnations.push(Incarnation { cluster, name, id, used: false });
+        self.push(cluster, name, id);
         new
+    }
+
+    fn push(&mut self, cluster: Cluster, name: Option<(Cluster, Arc<str>)>, id: Option<[u8; 16]>) {
+        let new = self.incarnations.len() as u32;
+        self.of_cluster.entry(cluster).or_default().push(new);
+        let logs = Vec::new();
+        self.incarnations.push(Incarnation { cluster, name, id, used: false, logs });
     }
 
     /// Metadata says that a name has an id.
@@ -156,12 +255,12 @@ impl Topics {
         if known_id == Some(id) {
             return;
         }
-        let by_id = self.by_id.get(&id).copied();
+        let by_id = self.by_id.get(&(cluster, id)).copied();
         let target = match (known, known_id, by_id) {
             // The first id of a name that was used before it was known.
             (Some(known), None, None) => {
                 self.incarnations[known as usize].id = Some(id);
-                self.by_id.insert(id, known);
+                self.by_id.insert((cluster, id), known);
                 known
             }
             (_, _, Some(by_id)) => by_id,
@@ -184,7 +283,7 @@ impl Topics {
         }
         let new = self.incarnations.len() as u32;
         let name = Some(key.clone());
-        self.incarnations.push(Incarnation { cluster, name, id: None, used: false });
+        self.push(cluster, name, None);
         self.by_name.insert(key, Named { incarnation: new, changed: true });
     }
 
@@ -200,7 +299,7 @@ impl Topics {
     #[must_use]
     pub fn cluster_of(&self, log: LogId) -> Cluster {
         let (incarnation, _) = self.log_names[log.0 as usize];
-        self.incarnations[incarnation as usize].cluster
+        self.cluster_now(self.incarnations[incarnation as usize].cluster)
     }
 
     /// How many logs there are.
@@ -213,7 +312,8 @@ impl Topics {
     #[must_use]
     pub fn is_certain_name(&self, cluster: Cluster, topic: &Topic) -> bool {
         let Topic::Name(name) = topic else { return true };
-        !self.by_name.get(&(cluster, Arc::clone(name))).is_some_and(|named| named.changed)
+        let key = (self.cluster_now(cluster), Arc::clone(name));
+        !self.by_name.get(&key).is_some_and(|named| named.changed)
     }
 
     /// The topic of a log as people know it, and the partition.

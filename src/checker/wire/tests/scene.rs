@@ -10,6 +10,7 @@ use kafka_wire::ids::{LeaderEpoch, Offset, ProducerEpoch, ProducerId, Sequence};
 
 use crate::checker::wire::{WireCheck, WireFound};
 use crate::history::Connection;
+use crate::history::facts::clusters::Node;
 use crate::history::facts::{
     Asked, BatchFacts, Deed, Ending, EpochAsked, Fact, FactTaker, Fetched, Moment, Offsets,
     PartitionOffset, Produced, Seen, Topic,
@@ -30,7 +31,12 @@ pub(super) struct Scene {
     packet: u64,
     time_ns: u64,
     correlation_id: i32,
+    connection: Connection,
 }
+
+/// A connection to another broker than all others.
+pub(super) const ELSEWHERE: u64 = 4;
+const CONNECTIONS: u64 = 5;
 
 /// An exchange whose answer comes later.
 pub(super) struct Held {
@@ -40,11 +46,18 @@ pub(super) struct Held {
 impl Scene {
     pub(super) fn new() -> Self {
         let mut check = WireCheck::new(0);
-        for connection in 0..4 {
+        for connection in 0..CONNECTIONS {
             let client: SocketAddr = ([127, 0, 0, 1], 40_000 + connection as u16).into();
             check.connection(&facts(connection, client));
         }
-        Self { check, packet: 0, time_ns: 1_700_000_000_000_000_000, correlation_id: 0 }
+        let (time_ns, connection) = (1_700_000_000_000_000_000, Connection(0));
+        Self { check, packet: 0, time_ns, correlation_id: 0, connection }
+    }
+
+    /// What follows is said on that connection.
+    pub(super) fn on(&mut self, connection: u64) -> &mut Self {
+        self.connection = Connection(connection);
+        self
     }
 
     fn now(&mut self) -> Moment {
@@ -62,7 +75,8 @@ impl Scene {
     pub(super) fn send(&mut self) -> Held {
         self.correlation_id += 1;
         let (correlation_id, request) = (self.correlation_id, self.now());
-        Held { seen: Seen { connection: Connection(0), correlation_id, request, response: None } }
+        let connection = self.connection;
+        Held { seen: Seen { connection, correlation_id, request, response: None } }
     }
 
     /// It is answered.
@@ -132,7 +146,7 @@ impl Scene {
     }
 
     pub(super) fn finish(mut self) -> WireFound {
-        for connection in 0..4 {
+        for connection in 0..CONNECTIONS {
             let client: SocketAddr = ([127, 0, 0, 1], 40_000 + connection as u16).into();
             self.check.closed(
                 &ConnectionSummary {
@@ -158,11 +172,27 @@ impl Scene {
     }
 }
 
+/// The broker of a connection.
+fn broker(connection: u64) -> SocketAddr {
+    let last = if connection == ELSEWHERE { 2 } else { 1 };
+    ([127, 0, 0, last], 9092).into()
+}
+
+/// Nodes as a broker names them: those of both, or only its own.
+pub(super) fn nodes(connections: &[u64]) -> Vec<Node> {
+    let node = |&connection: &u64| {
+        let broker = broker(connection);
+        let (host, port) = (broker.ip().to_string().into(), broker.port());
+        Node { id: connection as i32, host, port }
+    };
+    connections.iter().map(node).collect()
+}
+
 fn facts(connection: u64, client: SocketAddr) -> ConnectionFacts {
     ConnectionFacts {
         connection: Connection(connection),
         client,
-        broker: ([127, 0, 0, 1], 9092).into(),
+        broker: broker(connection),
         first_packet: PacketNumber::default(),
         first_time_ns: 0,
     }

@@ -16,7 +16,7 @@ fn clean(tell: impl FnOnce(&mut Scene)) {
 
 fn metadata(id: u8) -> Deed {
     let topic = (0, Some("t".into()), Some([id; 16]));
-    Deed::Metadata { cluster_id: None, topics: vec![topic] }
+    Deed::Metadata { cluster_id: None, nodes: Vec::new(), topics: vec![topic] }
 }
 
 #[test]
