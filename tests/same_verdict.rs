@@ -9,6 +9,7 @@
 //! tcpdump records runs over real sockets, and its file is held against our own.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
+#![allow(clippy::print_stderr, reason = "tests say what they found where asked")]
 
 mod support;
 
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use fencepost::broker::embedded::{Bug, TransactionVersion};
 use fencepost::capture::PcapngTap;
+use fencepost::checker::anomaly::{Premise, find_anomaly};
 use fencepost::checker::{Validity, Verdict, wire::Invariant};
 use fencepost::run::Plan;
 use fencepost::run::judge::{Given, judge};
@@ -45,37 +47,60 @@ fn broken(verdict: &Verdict) -> BTreeMap<String, u64> {
     found.map(|(name, found)| (name.clone(), found.count)).collect()
 }
 
-/// What logs prove of operations, whoever reads them.
-const OPERATIONS: &[&str] = &[
-    "duplicate",
-    "G1a",
-    "inconsistent-offsets",
-    "lost-write",
-    "torn-transaction",
-    "zombie-write",
-    "consumer-offset-regression",
-];
-
-/// The names of [`OPERATIONS`] that a verdict has.
+/// The bad names that anybody's traffic can show: those that do not rest on knowing all that was
+/// sent and read.
 fn shown(verdict: &Verdict) -> BTreeSet<&str> {
-    let names = verdict.bad_types.iter().map(String::as_str);
-    names.filter(|name| OPERATIONS.contains(name)).collect()
+    let is_open =
+        |name: &&str| find_anomaly(name).is_some_and(|row| row.premise != Premise::ClosedWorld);
+    verdict.bad_types.iter().map(String::as_str).filter(is_open).collect()
 }
 
+/// A name that one of the two verdicts on a bug has alone, and why.
+struct Exception {
+    bug: Bug,
+    name: &'static str,
+    by: By,
+}
+
+/// Which verdict has it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum By {
+    Operations,
+    Packets,
+}
+
+#[rustfmt::skip]
+const EXCEPTIONS: &[Exception] = &[
+    // Packets show who wrote a value, in which place of its sequence; operations show payloads only.
+    // One that was written down under another sequence or epoch is another value at its offset.
+    Exception { bug: Bug::RenumberSequence, name: "inconsistent-offsets", by: By::Packets },
+    Exception { bug: Bug::WriteOldEpoch, name: "inconsistent-offsets", by: By::Packets },
+    // Who polled to the end knows that nothing more came. Packets prove it a minute after the
+    // timeout of the transaction, which is longer than the run.
+    Exception { bug: Bug::HangTransaction, name: "hanging-transaction", by: By::Operations },
+];
+
 /// Judges a run folder and its packets alone; what differs, if anything does.
-fn difference(folder: &Path, what: &str) -> Option<String> {
+fn difference(folder: &Path, bug: Option<Bug>, what: &str) -> Option<String> {
     let live = judge(&[folder.to_owned()], &Given::default()).unwrap();
     let replayed = judge(&[folder.join("wire.pcapng")], &Given::default()).unwrap();
-    let same = broken(&live) == broken(&replayed) && live.wire == replayed.wire;
-    // What only the operations show may be missing from an open world; nothing may be invented.
-    let invented = live.valid == Validity::True && replayed.valid != Validity::True;
-    let lost = !broken(&live).is_empty() && replayed.valid != Validity::False;
-    // Values are told apart by who wrote them too, so one that was written down under another
-    // sequence or epoch is another: operations show payloads only.
-    let (live_shown, replayed_shown) = (shown(&live), shown(&replayed));
-    let mut beyond = replayed_shown.difference(&live_shown);
-    let invented = invented || beyond.any(|name| *name != "inconsistent-offsets");
-    (!same || invented || lost).then(|| {
+    if std::env::var_os("FENCEPOST_SHOW").is_some() {
+        eprintln!("{what}: live {:?}; packets {:?}", live.bad_types, replayed.bad_types);
+    }
+    let is_excepted = |name: &str, by: By| {
+        let mut exceptions = EXCEPTIONS.iter();
+        exceptions.any(|known| Some(known.bug) == bug && known.name == name && known.by == by)
+    };
+    let but_for = |of: &Verdict, by: By| -> BTreeSet<String> {
+        let names = shown(of).into_iter().filter(|name| !is_excepted(name, by));
+        names.map(str::to_owned).collect()
+    };
+    let (expected, found) = (but_for(&live, By::Operations), but_for(&replayed, By::Packets));
+    let same =
+        broken(&live) == broken(&replayed) && live.wire == replayed.wire && expected == found;
+    // What is bad for no other reason than a closed world is passed over in an open one.
+    let expected = if expected.is_empty() { Validity::True } else { Validity::False };
+    (!same || replayed.valid != expected).then(|| {
         format!(
             "{what}: live {:?} {:?}, replayed {:?} {:?}",
             live.valid, live.bad_types, replayed.valid, replayed.bad_types
@@ -106,33 +131,32 @@ fn every_mode_of_the_workload_is_judged_the_same_from_its_packets() {
                 let world = World { nodes, transaction_version, txn, ..world(None) };
                 run(&world, seed as u64, folder.path());
                 let what = format!("{transaction_version:?}, txn {txn}, {nodes} nodes");
-                wrong.extend(difference(folder.path(), &what));
+                wrong.extend(difference(folder.path(), None, &what));
             }
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-#[test]
-fn every_planted_bug_is_judged_the_same_from_its_packets() {
-    let mut wrong = Vec::new();
-    let mut on_the_wire = 0;
-    let mut operations = BTreeSet::new();
-    for &bug in Bug::ALL {
+fn judged_with(bugs: &[Bug]) -> Vec<String> {
+    let judged = |&bug: &Bug| {
         let folder = tempfile::tempdir().unwrap();
         run(&world(Some(bug)), 1, folder.path());
-        wrong.extend(difference(folder.path(), bug.name()));
-        let found = judge(&[folder.path().join("wire.pcapng")], &Given::default()).unwrap();
-        on_the_wire += u64::from(!broken(&found).is_empty());
-        operations.extend(shown(&found).into_iter().map(str::to_owned));
-    }
+        difference(folder.path(), Some(bug), bug.name())
+    };
+    bugs.iter().filter_map(judged).collect()
+}
+
+#[test]
+fn every_planted_bug_is_judged_the_same_from_its_packets() {
+    let (some, others) = Bug::ALL.split_at(Bug::ALL.len() / 2);
+    let wrong = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| judged_with(others));
+        let mut wrong = judged_with(some);
+        wrong.extend(beside.join().unwrap());
+        wrong
+    });
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
-    // Most bugs break an invariant of the wire, or this test would compare nothing.
-    assert!(on_the_wire * 2 > Bug::ALL.len() as u64, "{on_the_wire} of {}", Bug::ALL.len());
-    // And logs prove what operations would show.
-    for name in ["duplicate", "G1a", "lost-write", "torn-transaction"] {
-        assert!(operations.contains(name), "{name} is not in {operations:?}");
-    }
 }
 
 /// Runs the tool with tcpdump beside; the run folder and its results.

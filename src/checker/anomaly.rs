@@ -405,14 +405,14 @@ pub const ANOMALIES: &[Anomaly] = &[
         &["duplicate-nonzero", "int-poll-skip", "int-nonmonotonic-poll", "poll-skip",
           "nonmonotonic-poll", "int-nonmonotonic-send", "nonmonotonic-send"],
         "One value stands at two or more offsets of a log."),
-    row("duplicate-nonzero", Queue, Always, ClosedWorld, 32, &[],
+    row("duplicate-nonzero", Queue, Always, ClosedWorldOrLog, 32, &[],
         "A duplicate with at least two offsets other than 0, which a bogus offset 0 in an \
          acknowledgement cannot explain."),
     row("G1a", Both, UnlessReadUncommitted, ClosedWorldOrLog, 0, &["int-poll-skip", "poll-skip"],
         "An operation read a value whose writer definitely failed."),
-    row("precommitted-read", Queue, UnlessReadUncommitted, ClosedWorld, 0, &[],
+    row("precommitted-read", Queue, UnlessReadUncommitted, ClosedWorldOrLog, 0, &[],
         "An operation polled a value that it had itself sent."),
-    row("hanging-transaction", Queue, Always, ClosedWorld, 0, &["unseen"],
+    row("hanging-transaction", Queue, Always, ClosedWorldOrLog, 0, &["unseen"],
         "Acknowledged records stay unreadable behind the record of a transaction that never ended."),
 
     // Lists.

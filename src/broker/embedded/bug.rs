@@ -138,7 +138,8 @@ bugs! {
         does "leaves a batch out of the middle of an answer"
         provoked by ""
         must ["poll-skip" "int-poll-skip" "lost-write"] and ["L9-record-changed"]
-        may ["unseen" "L7-aborted-data-exposed" "L5-transaction-unclosed"]
+        may ["unseen" "torn-transaction" "P1-ack-not-in-log" "L7-aborted-data-exposed"
+             "L5-transaction-unclosed"]
     AckBeforeAppend "ack-before-append"
         does "acknowledges what it keeps only a little later, and forgets it when it is killed"
         provoked by "a restart"

@@ -10,7 +10,7 @@
 
 use std::collections::VecDeque;
 
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 use serde_json::json;
 
 use super::invariant::Invariant::{P1, P2};
@@ -79,7 +79,8 @@ impl Acks {
         if resent.contradicted {
             return resent.first;
         }
-        let ack = Ack { base, body, by_name, mark: Mark::of(&fact.seen) };
+        let mark = Mark::of(&fact.seen);
+        let ack = Ack { base, body, by_name, mark, first: resent.first.unwrap_or(mark) };
         if let Put::Differs(at) = stage.logs.put_ack(log, ack) {
             two_acks(stage, log, at, &ack);
         }
@@ -190,8 +191,17 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
         let cluster = topics.cluster_of(id);
-        let mut there: Option<FxHashSet<_>> = None;
-        for ack in &log.acks {
+        let mut places: Option<FxHashMap<_, usize>> = None;
+        // Another place of the same batch, if it stands anywhere in what was read.
+        let mut place_of = |ack: &Ack| {
+            let all = || log.batches.iter().enumerate();
+            let by_identity =
+                || all().rev().map(|(at, batch)| (batch.body.identity(), at)).collect();
+            let places = places.get_or_insert_with(by_identity);
+            places.get(&ack.body.identity()).map(|&at| log.batches[at])
+        };
+        let disowned = log.disowned.iter().map(|ack| (ack, true));
+        for (ack, is_disowned) in log.acks.iter().map(|ack| (ack, false)).chain(disowned) {
             let judged = match log.batch_around(ack.base) {
                 Some(batch) if uncertain && (ack.by_name || batch.by_name) => Judged::Unknown,
                 Some(batch) => beside(ack, batch),
@@ -201,6 +211,8 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
                 None => absent(ack, log, |connection| ledger.broker(connection)),
             };
             match judged {
+                // That two were given the offset was said when it was.
+                Judged::Held | Judged::Unknown if is_disowned => continue,
                 Judged::Held => {
                     ledger.held(P1);
                     // Of transactions it takes the marker.
@@ -211,15 +223,21 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
                 }
                 Judged::Unknown => ledger.unknown(P1),
                 Judged::Broken(mark, why) => {
-                    broken.push((id, *ack, mark, why, false));
+                    broken.push((id, *ack, mark, why, Place::Unknown, is_disowned));
                     continue;
                 }
-                Judged::Skipped(mark, why) => {
+                Judged::Skipped(mark, why) | Judged::Replaced(mark, why) => {
                     // It may stand elsewhere, and the offset be wrong.
-                    let bodies = || log.batches.iter().map(|batch| batch.body.identity()).collect();
-                    let there = there.get_or_insert_with(bodies);
-                    let is_lost = !there.contains(&ack.body.identity());
-                    broken.push((id, *ack, mark, why, is_lost));
+                    let place = match place_of(ack) {
+                        Some(other) => Place::At(other),
+                        None if log.is_clear(ack.base)
+                            && is_to_be_read(ack, cluster, transactions) =>
+                        {
+                            Place::Nowhere
+                        }
+                        None => Place::Unknown,
+                    };
+                    broken.push((id, *ack, mark, why, place, is_disowned));
                     continue;
                 }
             }
@@ -228,11 +246,18 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
         }
     }
     ledger.unknown_times(P1, logs.forgotten[1]);
-    for (id, ack, mark, why, is_lost) in broken {
-        if is_lost {
-            let cluster = stage.topics.cluster_of(id);
-            operations::lost(stage, id, &ack, mark, &why);
-            parts.absent((id, cluster), &ack, mark, transactions);
+    for (id, ack, mark, why, place, is_disowned) in broken {
+        match place {
+            Place::Nowhere => {
+                let cluster = stage.topics.cluster_of(id);
+                operations::lost(stage, id, &ack, mark, &why);
+                parts.absent((id, cluster), &ack, mark, transactions);
+            }
+            Place::At(other) => operations::misplaced(stage, id, &ack, &other),
+            Place::Unknown => {}
+        }
+        if is_disowned {
+            continue;
         }
         let mut fields = stage.place(id, ack.base);
         fields.extend([
@@ -266,6 +291,16 @@ enum Judged {
     Broken(Mark, String),
     /// Readers went past its offset, and it is not there.
     Skipped(Mark, String),
+    /// Another write stands there.
+    Replaced(Mark, String),
+}
+
+/// Where a batch stands that is not where it was said to be.
+enum Place {
+    Unknown,
+    /// Nowhere in what was read.
+    Nowhere,
+    At(Batch),
 }
 
 /// An acknowledgement beside the batch that was read at its offset.
@@ -286,7 +321,11 @@ fn beside(ack: &Ack, batch: &Batch) -> Judged {
         "What was read there is another batch: {} records, producer {} epoch {} sequence {}.",
         there.count, there.producer_id, there.producer_epoch, there.sequence
     );
-    Judged::Broken(batch.mark, why)
+    let are_there = there.content == told.content;
+    if are_there || there.is_same_write(told) || there.count < told.count || told.keyed {
+        return Judged::Broken(batch.mark, why);
+    }
+    Judged::Replaced(batch.mark, why)
 }
 
 /// An acknowledgement of which no batch was read.
@@ -298,7 +337,7 @@ fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketA
         // What was read from there on begins above it.
         let after = log.batches.partition_point(|batch| batch.base <= ack.base);
         return match log.batches.get(after) {
-            Some(next) if !ack.body.keyed && next.base <= to && next.body.kind.is_data() => {
+            Some(next) if !ack.body.keyed && next.base <= to => {
                 let why = format!(
                     "The log was read from {from} to {to} without a hole, and nothing is there."
                 );

@@ -20,6 +20,8 @@ pub(super) const ACKS_MAX: usize = 500_000;
 pub(super) const DOUBTFUL_MAX: usize = 256;
 /// Batches kept from consumers that are remembered, in all logs.
 const HIDDEN_MAX: usize = 200_000;
+/// Acknowledgements with the offsets of others that are remembered of one log.
+const DISOWNED_MAX: usize = 4_096;
 /// Batches of fenced producers that are remembered, in all logs.
 const REFUSED_MAX: usize = 50_000;
 
@@ -125,6 +127,8 @@ pub(super) struct Ack {
     pub(super) body: Body,
     pub(super) by_name: bool,
     pub(super) mark: Mark,
+    /// The exchange in which the batch was first sent, which may be an earlier one.
+    pub(super) first: Mark,
 }
 
 /// A batch whose producer was told that it is fenced.
@@ -153,6 +157,8 @@ pub(super) enum Put {
 pub(super) struct Log {
     pub(super) batches: VecDeque<Batch>,
     pub(super) acks: VecDeque<Ack>,
+    /// Acknowledgements with offsets that others had been given.
+    pub(super) disowned: Vec<Ack>,
     /// Stretches read without a hole, both ends included, in order.
     covered: Vec<(i64, i64)>,
     /// The highest log start offset that was said.
@@ -165,6 +171,9 @@ pub(super) struct Log {
     pub(super) hidden: BTreeMap<i64, Mark>,
     /// Batches of fenced producers.
     pub(super) refused: Vec<Refused>,
+    /// The lowest and the highest offset of answers that contradict themselves or others: what
+    /// they held is not all kept.
+    murky: Option<(i64, i64)>,
 }
 
 impl Log {
@@ -198,6 +207,17 @@ impl Log {
         let merged = (self.covered[first].0.min(from), self.covered[after - 1].1.max(to));
         self.covered[first] = merged;
         self.covered.drain(first + 1..after);
+    }
+
+    /// Not all of what was returned between two offsets is kept.
+    pub(super) fn blur(&mut self, from: i64, to: i64) {
+        let (least, most) = self.murky.unwrap_or((from, to));
+        self.murky = Some((least.min(from), most.max(to)));
+    }
+
+    /// Whether all that was returned of an offset is kept.
+    pub(super) fn is_clear(&self, offset: i64) -> bool {
+        self.murky.is_none_or(|(from, to)| offset < from || to < offset)
     }
 
     /// Puts a batch among the others.
@@ -234,10 +254,12 @@ impl Log {
         match self.acks.get(at) {
             Some(known) if known.base == ack.base => {
                 if known.body.is_same(&ack.body) {
-                    Put::Same
-                } else {
-                    Put::Differs(at)
+                    return Put::Same;
                 }
+                if self.disowned.len() < DISOWNED_MAX {
+                    self.disowned.push(ack);
+                }
+                Put::Differs(at)
             }
             _ => {
                 self.acks.insert(at, ack);

@@ -8,8 +8,8 @@
 //! * [`Invariant`]: what is looked for; `docs/WIRE.md` says each in full.
 //! * `framing` (W1–W4, with the table `errors`), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
-//! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`
-//!   says what that proves of operations, by the names of histories.
+//! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`,
+//!   with `reads` and `zombies`, says what that proves of operations, by the names of histories.
 //! * `log` and `transactions` hold what is known; `ledger` what was found.
 //!
 //! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
@@ -30,10 +30,12 @@ mod offsets;
 mod operations;
 mod outcome;
 mod reading;
+mod reads;
 mod stable;
 mod stage;
 mod transactions;
 mod walk;
+mod zombies;
 
 #[cfg(test)]
 mod tests;

@@ -1,19 +1,25 @@
 //! What logs and exchanges prove of operations, by the names that histories use: `duplicate`,
-//! `G1a`, `lost-write`, `torn-transaction` and `zombie-write`.
+//! `duplicate-nonzero`, `G1a`, `precommitted-read`, `lost-write`, `torn-transaction`,
+//! `zombie-write` and `hanging-transaction`.
 //!
 //! An operation history of strangers says little: others may have written, consumers may begin
 //! anywhere, and what was not captured was not seen. The logs do not depend on that. So where all
 //! that is known is a capture, each of these names rests on a stretch of a log that was read.
 //!
 //! * `duplicate`: one batch of an idempotent producer at two offsets: the same producer id, epoch,
-//!   sequence and records. Equal records alone are none.
+//!   sequence and records. Equal records alone are none. It stands in the log twice, or stands at
+//!   another offset than the one it was acknowledged with, and not there.
 //! * `G1a`: a consumer of committed records was handed those of a transaction whose marker aborts
-//!   it, or of one that EndTxn said is aborted. What its aborted list names it was not handed.
+//!   it, of one that EndTxn said is aborted, or of a fenced producer and of no transaction that
+//!   anybody ended. What its aborted list names it was not handed.
+//! * `precommitted-read`: handed so before the EndTxn that commits them was sent.
 //! * `lost-write`: acknowledged with acks=all, and not in the stretch that was read around its
-//!   offset, nor anywhere else; or acknowledged as committed and aborted by its marker.
+//!   offset, nor anywhere else; or acknowledged as committed and aborted by its marker, or hidden by
+//!   the aborted list of every answer.
 //! * `torn-transaction`: acknowledged as committed; in one partition so, in another lost.
 //! * `zombie-write`: refused because its producer was fenced, in the log all the same, and behind
-//!   what was written after the fence.
+//!   what was written after the fence, or closed by no marker of its own.
+//! * `hanging-transaction`: `P7`, with acknowledged records behind it.
 //!
 //! Needs to have seen: what `acks`, `walk` and `outcome` need.
 //!
@@ -27,12 +33,13 @@ use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::json;
 
 use super::fencing::Fencing;
-use super::log::{Ack, Batch, Body, Kind, Log, Refused};
+use super::log::{Ack, Batch, Body, Kind, Log};
 use super::mark::Mark;
 use super::outcome::producer_fields;
 use super::stage::Stage;
 use super::transactions::{End, Transactions};
 use super::walk::Fate;
+use super::{reads, zombies};
 use crate::history::facts::topics::{Cluster, LogId};
 
 /// Transactions of which parts are remembered.
@@ -63,10 +70,13 @@ macro_rules! named {
 
 named! {
     Duplicate "duplicate"
+    DuplicateNonzero "duplicate-nonzero"
     AbortedRead "G1a"
+    PrecommittedRead "precommitted-read"
     LostWrite "lost-write"
     TornTransaction "torn-transaction"
     ZombieWrite "zombie-write"
+    HangingTransaction "hanging-transaction"
 }
 
 /// Whether an answer to Produce says that its producer was fenced.
@@ -75,14 +85,14 @@ pub(super) fn is_fenced(error: i16) -> bool {
 }
 
 /// A transaction: its producer, and when the EndTxn that decides it was sent.
-type TransactionId = (Cluster, i64, i16, u64);
+pub(super) type TransactionId = (Cluster, i64, i16, u64);
 
 /// A part of a transaction: where it stands, and the exchanges that show what became of it.
 #[derive(Debug, Clone, Copy)]
-struct Part {
-    log: LogId,
-    offset: i64,
-    marks: [Mark; 2],
+pub(super) struct Part {
+    pub(super) log: LogId,
+    pub(super) offset: i64,
+    pub(super) marks: [Mark; 2],
 }
 
 /// The parts of transactions that were acknowledged as committed.
@@ -93,7 +103,11 @@ pub(super) struct Parts {
 }
 
 impl Parts {
-    fn id((cluster, producer_id): (Cluster, i64), epoch: i16, end: &End) -> TransactionId {
+    pub(super) fn id(
+        (cluster, producer_id): (Cluster, i64),
+        epoch: i16,
+        end: &End,
+    ) -> TransactionId {
         (cluster, producer_id, epoch, end.mark.request().time_ns)
     }
 
@@ -103,7 +117,7 @@ impl Parts {
         }
     }
 
-    fn lost(&mut self, id: TransactionId, part: Part) {
+    pub(super) fn lost(&mut self, id: TransactionId, part: Part) {
         if self.missing.len() < TRANSACTIONS_MAX {
             self.missing.push((id, part));
         }
@@ -178,30 +192,32 @@ pub(super) fn judge(
         let epoch = batch.body.producer_epoch;
         let end = ack
             .and_then(|ack| transactions.end_of(of, epoch, &ack.mark).map(|(end, _)| (ack, end)));
-        aborted_read(stage, id, (&batch, &marker), end.map(|(_, end)| end));
+        reads::aborted(stage, id, (&batch, &marker), end.map(|(_, end)| end));
         let Some((ack, end)) = end.filter(|(_, end)| end.committed) else { continue };
         let (transaction, offset) = (Parts::id(of, epoch, end), batch.base);
         if marker.body.kind == Kind::Commit {
+            reads::precommitted(stage, id, &batch, (&ack, end));
+            if reads::hidden(stage, id, &batch).is_some() {
+                // It is lost as what has no marker is.
+                continue;
+            }
             let part = Part { log: id, offset, marks: [ack.mark, marker.mark] };
             parts.committed(transaction, part);
             stage.ledger.operation_held(Named::LostWrite);
         } else {
             parts.lost(transaction, Part { log: id, offset, marks: [end.mark, marker.mark] });
-            lost_to_marker(stage, id, (&batch, &marker), (&ack, end));
+            reads::lost_to_marker(stage, id, (&batch, &marker), (&ack, end));
         }
     }
-    let refused = std::mem::take(&mut stage.logs.of(id).refused);
-    let decided: FxHashMap<i64, Kind> = {
-        let log = stage.logs.of(id);
-        let kind = |fate: &Fate| log.batches[fate.marker].body.kind;
-        fates.iter().map(|fate| (log.batches[fate.batch].base, kind(fate))).collect()
-    };
-    for refused in refused {
-        zombie(stage, (id, cluster), &refused, &decided, fencing);
-    }
+    reads::lost_to_lists(stage, (id, cluster), fates, transactions, parts);
+    zombies::judge(stage, (id, cluster), fates, (transactions, fencing));
 }
 
-fn batch_fields(stage: &Stage, id: LogId, batch: &Batch) -> Vec<(&'static str, serde_json::Value)> {
+pub(super) fn batch_fields(
+    stage: &Stage,
+    id: LogId,
+    batch: &Batch,
+) -> Vec<(&'static str, serde_json::Value)> {
     let mut fields = producer_fields(stage, id, batch);
     fields.push(("base_sequence", json!(batch.body.sequence)));
     fields
@@ -249,8 +265,50 @@ fn duplicates(stage: &mut Stage, id: LogId) {
         let mut fields = batch_fields(stage, id, &first);
         fields.push(("offsets", json!([first.base, second.base])));
         let marks = [first.mark, second.mark];
-        stage.ledger.operation(Named::Duplicate, fields, &marks, explanation);
+        twofold(stage, [first.base, second.base], fields, &marks, explanation);
     }
+}
+
+/// One batch at two offsets. An acknowledgement with a bogus offset 0 cannot explain two others.
+fn twofold(
+    stage: &mut Stage,
+    offsets: [i64; 2],
+    fields: Vec<(&'static str, serde_json::Value)>,
+    marks: &[Mark],
+    explanation: String,
+) {
+    if !offsets.contains(&0) {
+        let (fields, explanation) = (fields.clone(), explanation.clone());
+        stage.ledger.operation(Named::DuplicateNonzero, fields, marks, explanation);
+    }
+    stage.ledger.operation(Named::Duplicate, fields, marks, explanation);
+}
+
+/// An acknowledged batch stands elsewhere, and not at its offset.
+pub(super) fn misplaced(stage: &mut Stage, id: LogId, ack: &Ack, place: &Batch) {
+    let certain = stage.topics.is_certain_by_name(id);
+    let log = stage.logs.of(id);
+    let is_one_write = ack.body.producer_id >= 0
+        && ack.body.sequence >= 0
+        && ack.base.min(place.base) >= log.log_start
+        && ack.base.abs_diff(place.base) < SEQUENCES.unsigned_abs()
+        && (certain || !ack.by_name && !place.by_name);
+    if !is_one_write {
+        return stage.ledger.operation_unknown(Named::Duplicate);
+    }
+    let Body { producer_id, producer_epoch, sequence, count, .. } = ack.body;
+    let explanation = format!(
+        "The {count} records that producer {producer_id} epoch {producer_epoch} sent with \
+         sequence {sequence} were acknowledged at offset {} of {}, where they are not, and were \
+         read at offset {}: one write has two places.",
+        ack.base,
+        stage.words(id),
+        place.base,
+    );
+    let mut fields = batch_fields(stage, id, place);
+    fields.push(("offsets", json!([ack.base, place.base])));
+    let marks = [ack.mark, place.mark];
+    twofold(stage, [ack.base, place.base], fields, &marks, explanation);
 }
 
 /// Whether two equal batches come from one write. A producer that was forgotten with the records
@@ -259,58 +317,6 @@ fn duplicates(stage: &mut Stage, id: LogId) {
 fn is_one_write(log: &Log, first: &Batch, second: &Batch) -> bool {
     let distance = second.base.saturating_sub(first.base);
     first.base >= log.log_start && distance < SEQUENCES && first.timestamp_ms == second.timestamp_ms
-}
-
-/// A batch whose marker is known, that a consumer of committed records may have been handed.
-fn aborted_read(
-    stage: &mut Stage,
-    id: LogId,
-    (batch, marker): (&Batch, &Batch),
-    end: Option<&End>,
-) {
-    if !batch.delivered {
-        return;
-    }
-    let (by, why) = match end {
-        _ if marker.body.kind == Kind::Abort => {
-            (marker.mark, format!("The marker at offset {} aborts them.", marker.base))
-        }
-        Some(end) if !end.committed => {
-            (end.mark, "EndTxn answered that their transaction is aborted.".to_owned())
-        }
-        _ => return stage.ledger.operation_held(Named::AbortedRead),
-    };
-    let Body { producer_id, producer_epoch, count, .. } = batch.body;
-    let explanation = format!(
-        "A read_committed fetch returned the {count} records of producer {producer_id} epoch \
-         {producer_epoch} at offset {} of {}, below its last stable offset and with nothing in \
-         its aborted list that hides them. {why}",
-        batch.base,
-        stage.words(id),
-    );
-    let fields = batch_fields(stage, id, batch);
-    stage.ledger.operation(Named::AbortedRead, fields, &[batch.mark, by], explanation);
-}
-
-/// A transaction was acknowledged as committed; here its marker aborts it.
-fn lost_to_marker(
-    stage: &mut Stage,
-    id: LogId,
-    (batch, marker): (&Batch, &Batch),
-    (ack, end): (&Ack, &End),
-) {
-    let Body { producer_id, producer_epoch, count, .. } = batch.body;
-    let explanation = format!(
-        "{count} records of producer {producer_id} epoch {producer_epoch} were acknowledged at \
-         offset {} of {}, and EndTxn answered that their transaction is committed. The marker at \
-         offset {} aborts them: consumers of committed records pass them over.",
-        batch.base,
-        stage.words(id),
-        marker.base,
-    );
-    let fields = batch_fields(stage, id, batch);
-    let marks = [ack.mark, end.mark, marker.mark];
-    stage.ledger.operation(Named::LostWrite, fields, &marks, explanation);
 }
 
 /// An acknowledged batch is neither at its offset nor anywhere else in what was read.
@@ -330,73 +336,4 @@ pub(super) fn lost(stage: &mut Stage, id: LogId, ack: &Ack, seen: Mark, why: &st
         ("base_sequence", json!(sequence)),
     ]);
     stage.ledger.operation(Named::LostWrite, fields, &[ack.mark, seen], explanation);
-}
-
-/// A batch of a fenced producer, refused: whether it stands behind what came after the fence.
-fn zombie(
-    stage: &mut Stage,
-    (id, cluster): (LogId, Cluster),
-    refused: &Refused,
-    decided: &FxHashMap<i64, Kind>,
-    fencing: &Fencing,
-) {
-    let certain = stage.topics.is_certain_by_name(id);
-    let log = stage.logs.of(id);
-    let found = log.batches.iter().find(|batch| batch.body.is_same(&refused.body)).copied();
-    let Some(batch) = found.filter(|batch| certain || !batch.by_name && !refused.by_name) else {
-        return stage.ledger.operation_unknown(Named::ZombieWrite);
-    };
-    let is_seen = batch.delivered
-        || batch.body.kind == Kind::Plain
-        || decided.get(&batch.base) == Some(&Kind::Commit);
-    if !is_seen {
-        // An append of the old epoch that was under way may stay, if it is aborted.
-        return stage.ledger.operation_held(Named::ZombieWrite);
-    }
-    let Some((proof, why)) = behind_the_fence(log, cluster, &batch, fencing) else {
-        return stage.ledger.operation_unknown(Named::ZombieWrite);
-    };
-    let Body { producer_id, producer_epoch, .. } = batch.body;
-    let explanation = format!(
-        "Producer {producer_id} epoch {producer_epoch} was told that it is fenced and that its \
-         batch was refused. The batch stands at offset {} of {}, where consumers read it. {why}",
-        batch.base,
-        stage.words(id),
-    );
-    let fields = batch_fields(stage, id, &batch);
-    let marks: Vec<Mark> = [refused.mark, batch.mark].into_iter().chain(proof).collect();
-    stage.ledger.operation(Named::ZombieWrite, fields, &marks, explanation);
-}
-
-/// What shows that a batch was appended after its producer had been fenced: a batch of a higher
-/// epoch before it, or one that was sent after the answer that gave out a higher epoch.
-fn behind_the_fence(
-    log: &Log,
-    cluster: Cluster,
-    batch: &Batch,
-    fencing: &Fencing,
-) -> Option<(Vec<Mark>, String)> {
-    let Body { producer_id, producer_epoch, .. } = batch.body;
-    let before = log.batches.iter().take_while(|other| other.base < batch.base);
-    let heir = before.into_iter().find(|other| {
-        other.body.producer_id == producer_id && other.body.producer_epoch > producer_epoch
-    });
-    if let Some(heir) = heir {
-        let epoch = heir.body.producer_epoch;
-        let why =
-            format!("Epoch {epoch} of that producer wrote before it, at offset {}.", heir.base);
-        return Some((vec![heir.mark], why));
-    }
-    let fences = fencing.fences((cluster, producer_id), producer_epoch);
-    let mut acks = log.acks.iter().take_while(|ack| ack.base < batch.base);
-    let fences: Vec<(i16, Mark)> = fences.collect();
-    acks.find_map(|ack| {
-        let (epoch, fence) = fences.iter().find(|(_, fence)| fence.is_before(&ack.mark))?;
-        let why = format!(
-            "It was appended behind offset {}, which was written after InitProducerId had given \
-             out epoch {epoch}.",
-            ack.base
-        );
-        Some((vec![*fence, ack.mark], why))
-    })
 }

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::invariant::Invariant::{L5, L6, L7, L9, P5, P6, P7};
 use super::log::{Ack, Batch, Kind};
 use super::mark::Mark;
+use super::operations::Named;
 use super::stable::{Runs, Stable};
 use super::stage::Stage;
 use super::transactions::{End, Transactions};
@@ -307,6 +308,21 @@ fn late(
         transaction(stage, id, batch)
     );
     let fields = producer_fields(stage, id, batch);
+    // What was acknowledged behind it before it was asked for again cannot be read.
+    let behind = stage
+        .logs
+        .of(id)
+        .acks
+        .iter()
+        .find(|behind| behind.base > batch.base && behind.mark.is_before(&run.last));
+    if let Some(behind) = behind.copied() {
+        let explanation = format!(
+            "{explanation} What was acknowledged behind it, at offset {} and on, cannot be read.",
+            behind.base
+        );
+        let marks = [ack.mark, behind.mark, run.last];
+        stage.ledger.operation(Named::HangingTransaction, fields.clone(), &marks, explanation);
+    }
     stage.ledger.broken(P7, fields, &[ack.mark, run.last], explanation);
 }
 

@@ -41,12 +41,17 @@ pub(super) fn fetched(
         .windows(2)
         .all(|pair| pair[0].header.last_offset() < pair[1].header.base_offset);
     if !in_order {
+        let ends = |batch: &BatchFacts| (batch.header.base_offset.0, batch.header.last_offset().0);
+        let known = stage.logs.of(log);
+        fetched.batches.iter().map(ends).for_each(|(from, to)| known.blur(from, to));
         return;
     }
     left_out(stage, log, fetched, by_name, mark);
     let mut is_whole = !fetched.unreadable;
     for (batch, &handed) in fetched.batches.iter().zip(handed) {
         if batch.header.magic < 2 || batch.corrupt.is_some() || batch.unreadable {
+            let (from, to) = (batch.header.base_offset.0, batch.header.last_offset().0);
+            stage.logs.of(log).blur(from, to);
             is_whole = false;
             continue;
         }
@@ -86,8 +91,14 @@ fn put(
         Put::New if was_read => appeared(stage, log, &new),
         Put::New => {}
         Put::Same => stage.ledger.held(L9),
-        Put::Unclear => stage.ledger.unknown(L9),
-        Put::Differs(at) => changed(stage, log, at, &new),
+        Put::Unclear => {
+            stage.logs.of(log).blur(new.base, new.last);
+            stage.ledger.unknown(L9);
+        }
+        Put::Differs(at) => {
+            stage.logs.of(log).blur(new.base, new.last);
+            changed(stage, log, at, &new);
+        }
     }
 }
 

@@ -145,6 +145,13 @@ impl Transactions {
         self.timeouts.get(&of).copied()
     }
 
+    /// Whether an EndTxn that may have committed was sent, or answered, since that exchange began.
+    pub(super) fn may_be_committed(&self, of: (Cluster, i64), epoch: i16, since: &Mark) -> bool {
+        let ends = self.ends.get(&(of.0, of.1, epoch)).map_or(&[][..], Vec::as_slice);
+        let may = |end: &End| end.committed && matches!(end.error, None | Some(0));
+        ends.iter().any(|end| may(end) && !end.mark.is_before(since))
+    }
+
     /// The EndTxn that decides what was acknowledged in that exchange, and one that was sent for
     /// an earlier transaction and may have come in between.
     pub(super) fn end_of(
