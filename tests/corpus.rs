@@ -37,6 +37,7 @@ const BUGS: &[Bug] = &[
     Bug::SkipOnFetch,
     Bug::AppendRefused,
     Bug::AcceptZombie,
+    Bug::LoseAckedWrite,
 ];
 
 fn folder() -> PathBuf {
