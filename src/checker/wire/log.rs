@@ -177,6 +177,12 @@ pub(super) struct Log {
 }
 
 impl Log {
+    /// Whether records before that offset, and not it, may have been deleted: the last stable
+    /// offset stays there while a transaction is open that began before.
+    pub(super) fn is_start(&self, offset: i64) -> bool {
+        self.log_start > 0 && offset <= self.log_start
+    }
+
     /// Whether all offsets from one to the other were read, in one stretch.
     pub(super) fn is_covered(&self, from: i64, to: i64) -> bool {
         self.stretch(from).is_some_and(|(_, end)| to <= end)

@@ -194,6 +194,10 @@ pub(super) fn judge(
             .and_then(|ack| transactions.end_of(of, epoch, &ack.mark).map(|(end, _)| (ack, end)));
         reads::aborted(stage, id, (&batch, &marker), end.map(|(_, end)| end));
         let Some((ack, end)) = end.filter(|(_, end)| end.committed) else { continue };
+        if transactions.is_by_administrator(of, (&batch.body, &marker.body), end) {
+            stage.ledger.operation_unknown(Named::LostWrite);
+            continue;
+        }
         let (transaction, offset) = (Parts::id(of, epoch, end), batch.base);
         if marker.body.kind == Kind::Commit {
             reads::precommitted(stage, id, &batch, (&ack, end));

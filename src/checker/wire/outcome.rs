@@ -4,10 +4,12 @@
 //! Needs to have seen: the batch acknowledged, the EndTxn that decides it answered with success,
 //! and its marker in the log. A marker in the log and what a coordinator says need no order in
 //! time to contradict each other. That a transaction was open when something was answered is
-//! certain where its EndTxn was sent only afterwards.
+//! certain where its EndTxn was sent only afterwards, and nobody else had ended it: a marker that is
+//! there then, or an abort, may be a timeout's or a new owner's.
 //!
 //! Not checked: transactions whose EndTxn was not answered, or overlaps the batch; markers of
-//! administrators.
+//! administrators; offsets below the start of the log, at which the last stable offset stays where
+//! records of an open transaction are deleted.
 
 use rustc_hash::FxHashMap;
 use serde_json::json;
@@ -47,19 +49,21 @@ pub(super) fn judge(
         let found = ack.and_then(|ack| {
             transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
         });
+        if let Some((ack, (end, _))) = found {
+            let is_early = early(stage, id, (&batch, &marker), end);
+            if !is_early && fate.is_first(stage.logs.of(id)) {
+                passed(stage, id, (&batch, &marker), (&ack, end), &runs);
+            }
+        }
+        let found = found.filter(|(_, (end, _))| {
+            !transactions.is_by_administrator(of, (&batch.body, &marker.body), end)
+        });
         let Some((ack, (end, stale))) = found else {
             stage.ledger.unknown(P5);
             stage.ledger.unknown(P6);
             continue;
         };
         decided(stage, id, (&batch, &marker), (&ack, end, stale));
-        let timeout_ms = transactions.timeout_ms(of).map(|(least, _)| least);
-        let timed_out = marker.body.kind == Kind::Abort && may_be_timed_out(&ack, end, timeout_ms);
-        if timed_out {
-            stage.ledger.unknown(L6);
-        } else if fate.is_first(stage.logs.of(id)) {
-            early(stage, id, &batch, end, &runs);
-        }
     }
     let decided: FxHashMap<usize, usize> =
         fates.iter().map(|fate| (fate.batch, fate.marker)).collect();
@@ -71,7 +75,7 @@ pub(super) fn judge(
         let batch = stage.logs.of(id).batches[fate.batch];
         let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
-        let timeout_ms = transactions.timeout_ms(of).map(|(_, most)| most);
+        let timeout_ms = transactions.timeout_ms(of);
         late(stage, id, &batch, ack, timeout_ms, &runs);
     }
     open(stage, id, cluster, &decided, transactions, &runs);
@@ -206,40 +210,53 @@ fn decided(
     stage.ledger.broken(P5, fields, &[ack.mark, end.mark, marker.mark], explanation);
 }
 
-/// Whether the coordinator may have aborted a transaction by itself before its client did: an
-/// EndTxn(abort) that comes after that is answered with success under KIP-890.
-fn may_be_timed_out(ack: &Ack, end: &End, timeout_ms: Option<i32>) -> bool {
-    let timeout_ns = timeout_ms.map(|ms| u64::try_from(ms).unwrap_or(0) * 1_000_000);
-    let lasted = end.mark.request().time_ns.saturating_sub(ack.mark.request().time_ns);
-    timeout_ns.is_some_and(|timeout_ns| lasted >= timeout_ns)
+/// Whether a read_committed fetch returned a batch whose EndTxn was sent only afterwards. An abort
+/// may come without one: of a timeout, a new owner, an administrator.
+fn early(stage: &mut Stage, id: LogId, (batch, marker): (&Batch, &Batch), end: &End) -> bool {
+    let is_early =
+        marker.body.kind == Kind::Commit && batch.delivered && batch.mark.is_before(&end.mark);
+    if is_early {
+        let explanation = format!(
+            "A read_committed fetch returned the records of {} before the client had sent EndTxn: \
+             they were not decided.",
+            transaction(stage, id, batch)
+        );
+        let fields = producer_fields(stage, id, batch);
+        stage.ledger.broken(L7, fields, &[batch.mark, end.mark], explanation);
+    }
+    is_early
 }
 
-/// Whether a last stable offset, or a read_committed fetch, went past a batch whose EndTxn was sent
-/// only afterwards.
-fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End, runs: &Runs<'_>) {
-    let what = transaction(stage, id, batch);
+/// Whether a last stable offset went past the first batch of a transaction, and not past its
+/// marker, before EndTxn was sent: no matter who ended it then, it was open.
+fn passed(
+    stage: &mut Stage,
+    id: LogId,
+    (batch, marker): (&Batch, &Batch),
+    (ack, end): (&Ack, &End),
+    runs: &Runs<'_>,
+) {
+    let is_there = batch.base >= stage.logs.of(id).log_start;
+    let Some(run) = runs.beyond(batch.base).filter(|_| is_there) else {
+        return stage.ledger.unknown(L6);
+    };
+    if run.last_stable_offset > marker.base {
+        return stage.ledger.held(L6);
+    }
+    // Before the batch was acknowledged another may have stood there, until a log was cut off.
+    let is_between = |said: &&Mark| ack.mark.is_before(said) && said.is_before(&end.mark);
+    let Some(said) = [&run.first, &run.last].into_iter().find(is_between) else {
+        return stage.ledger.unknown(L6);
+    };
+    let explanation = format!(
+        "The last stable offset was {} while {} was open: its EndTxn was sent only later, and its \
+         marker stands at {}.",
+        run.last_stable_offset,
+        transaction(stage, id, batch),
+        marker.base
+    );
     let fields = producer_fields(stage, id, batch);
-    if batch.delivered && batch.mark.is_before(&end.mark) {
-        let explanation = format!(
-            "A read_committed fetch returned the records of {what} before the client had sent \
-             EndTxn: they were not decided."
-        );
-        stage.ledger.broken(L7, fields, &[batch.mark, end.mark], explanation);
-        return;
-    }
-    let past = runs.beyond(batch.base);
-    match past {
-        Some(run) if run.first.is_before(&end.mark) => {
-            let explanation = format!(
-                "The last stable offset was {} while {what} was open: its EndTxn was sent only \
-                 later.",
-                run.last_stable_offset
-            );
-            stage.ledger.broken(L6, fields, &[run.first, end.mark], explanation);
-        }
-        Some(_) => stage.ledger.held(L6),
-        None => stage.ledger.unknown(L6),
-    }
+    stage.ledger.broken(L6, fields, &[ack.mark, *said, end.mark], explanation);
 }
 
 /// Transactional batches without a marker.
@@ -266,7 +283,7 @@ fn open(
     for (at, batch) in open {
         let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
-        late(stage, id, &batch, ack, transactions.timeout_ms(of).map(|(_, most)| most), runs);
+        late(stage, id, &batch, ack, transactions.timeout_ms(of), runs);
         let end = ack.and_then(|ack| transactions.end_of(of, batch.body.producer_epoch, &ack.mark));
         let is_last = shows_markers && last_of.get(&batch.body.producer_id) == Some(&at);
         let log = stage.logs.of(id);
@@ -292,7 +309,8 @@ fn late(
     timeout_ms: Option<i32>,
     runs: &Runs<'_>,
 ) {
-    let run = runs.at(batch.base);
+    // Where records of an open transaction are deleted, it waits at the start of the log.
+    let run = runs.at(batch.base).filter(|_| !stage.logs.of(id).is_start(batch.base));
     let (Some(ack), Some(timeout_ms), Some(run)) = (ack, timeout_ms, run) else {
         return stage.ledger.unknown(P7);
     };
@@ -336,7 +354,8 @@ fn stuck(stage: &mut Stage, id: LogId, decided: &FxHashMap<usize, usize>, runs: 
         let at = log.index_of(run.last_stable_offset);
         let why = at.filter(|_| run.first.is_before(&run.last)).and_then(|at| {
             let batch = log.batches[at];
-            if !certain && batch.by_name {
+            // What is open may have begun before the start of the log, where it then stands.
+            if !certain && batch.by_name || log.is_start(batch.base) {
                 return None;
             }
             let why = match batch.body.kind {

@@ -8,6 +8,7 @@
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
+use super::log::{Body, Kind};
 use super::mark::Mark;
 use super::stage::Stage;
 use crate::history::Connection;
@@ -39,11 +40,13 @@ pub(super) struct Transactions {
     /// By producer id and epoch; those that certainly decided nothing left out.
     ends: FxHashMap<(Cluster, i64, i16), Vec<End>>,
     end_count: usize,
-    timeouts: FxHashMap<(Cluster, i64), (i32, i32)>,
+    timeouts: FxHashMap<(Cluster, i64), i32>,
     /// The first exchange of a producer epoch with its coordinator, by connection.
     followed: FxHashMap<(Cluster, i64, i16, u64), Mark>,
     /// Connections of which something is missing.
     hurt: FxHashSet<u64>,
+    /// Producer epochs whose transactions an administrator aborted.
+    administered: FxHashSet<(Cluster, i64, i16)>,
 }
 
 impl Transactions {
@@ -67,13 +70,32 @@ impl Transactions {
             Deed::InitProducerId { timeout_ms, answer: Some((0, producer_id, _)), .. }
                 if self.timeouts.len() < ENDS_MAX =>
             {
-                let (least, most) =
-                    self.timeouts.entry((cluster, *producer_id)).or_insert((*timeout_ms, 0));
-                *least = (*least).min(*timeout_ms);
+                let most = self.timeouts.entry((cluster, *producer_id)).or_default();
                 *most = (*most).max(*timeout_ms);
+            }
+            Deed::WriteTxnMarkers(markers)
+                if !is_coordinator(fact.client_id.as_deref())
+                    && self.administered.len() < ENDS_MAX =>
+            {
+                let aborted = markers.iter().filter(|(.., committed)| !committed);
+                self.administered.extend(aborted.map(|&(id, epoch, _)| (cluster, id, epoch)));
             }
             _ => {}
         }
+    }
+
+    /// Whether the marker of a batch is none of its coordinator's: an administrator was seen to
+    /// abort the transaction, or it lacks the epoch that the coordinator gives markers (KIP-890).
+    pub(super) fn is_by_administrator(
+        &self,
+        of: (Cluster, i64),
+        (batch, marker): (&Body, &Body),
+        end: &End,
+    ) -> bool {
+        let epoch = batch.producer_epoch;
+        marker.kind == Kind::Abort
+            && (self.administered.contains(&(of.0, of.1, epoch))
+                || end.is_only && marker.producer_epoch == epoch)
     }
 
     fn follow(&mut self, cluster: Cluster, fact: &Fact) {
@@ -127,9 +149,12 @@ impl Transactions {
         for ends in self.ends.values_mut() {
             ends.sort_by_key(|end| end.mark.request().order());
         }
-        for ((cluster, id), (least, most)) in std::mem::take(&mut self.timeouts) {
-            let all = self.timeouts.entry((now(cluster), id)).or_insert((least, most));
-            *all = (all.0.min(least), all.1.max(most));
+        let administered = std::mem::take(&mut self.administered).into_iter();
+        self.administered
+            .extend(administered.map(|(cluster, id, epoch)| (now(cluster), id, epoch)));
+        for ((cluster, id), timeout_ms) in std::mem::take(&mut self.timeouts) {
+            let most = self.timeouts.entry((now(cluster), id)).or_default();
+            *most = (*most).max(timeout_ms);
         }
         for ((cluster, id, epoch, connection), mark) in std::mem::take(&mut self.followed) {
             let first = self.followed.entry((now(cluster), id, epoch, connection)).or_insert(mark);
@@ -139,9 +164,9 @@ impl Transactions {
         }
     }
 
-    /// After how long the coordinator may abort, and after how long it must, where clients said
-    /// so: the owners of a producer id may differ.
-    pub(super) fn timeout_ms(&self, of: (Cluster, i64)) -> Option<(i32, i32)> {
+    /// After how long the coordinator must abort, where clients said so: the owners of a producer
+    /// id may differ, and the most that one asked for counts.
+    pub(super) fn timeout_ms(&self, of: (Cluster, i64)) -> Option<i32> {
         self.timeouts.get(&of).copied()
     }
 
@@ -180,6 +205,12 @@ impl Transactions {
         }
         None
     }
+}
+
+/// Whether a client is the part of Kafka's broker that sends markers. Administrators abort
+/// transactions by the same request (KIP-664).
+fn is_coordinator(client_id: Option<&[u8]>) -> bool {
+    client_id.is_some_and(|id| id.starts_with(b"broker-") && id.ends_with(b"-txn-marker-sender"))
 }
 
 /// Whether the coordinator certainly did nothing: it was another, loading, or busy.

@@ -29,6 +29,7 @@ pub(super) fn is_read(api_key: ApiKey) -> bool {
             | ApiKey::ADD_PARTITIONS_TO_TXN
             | ApiKey::ADD_OFFSETS_TO_TXN
             | ApiKey::END_TXN
+            | ApiKey::WRITE_TXN_MARKERS
             | ApiKey::TXN_OFFSET_COMMIT
             | ApiKey::DELETE_GROUPS
             | ApiKey::OFFSET_DELETE
@@ -74,6 +75,7 @@ pub(super) fn deed(
             error: response.map(error),
         }),
         ApiKey::END_TXN => Some(read.end_txn(request, response, version)),
+        ApiKey::WRITE_TXN_MARKERS => Some(write_txn_markers(request)),
         ApiKey::TXN_OFFSET_COMMIT => Some(Deed::TxnOffsetCommit {
             asked: read.epoch_asked(request, ""),
             offsets: read.offsets(request, response),
@@ -122,6 +124,14 @@ fn api_versions(response: &Fields) -> Deed {
         0 => structs(response, "api_keys").map(row).collect(),
         _ => Vec::new(),
     })
+}
+
+fn write_txn_markers(request: &Fields) -> Deed {
+    let marker = |fields: &Fields| {
+        let epoch = int(fields, "producer_epoch", -1) as i16;
+        (int(fields, "producer_id", -1), epoch, flag(fields, "transaction_result"))
+    };
+    Deed::WriteTxnMarkers(structs(request, "markers").map(marker).collect())
 }
 
 struct Reader<'n> {

@@ -199,6 +199,9 @@ pub enum Deed {
         /// The producer id and epoch of the next transaction. Since v5 (KIP-890).
         next: Option<(i64, i16)>,
     },
+    /// WriteTxnMarkers, of a coordinator or an administrator: producer id, epoch, and whether to
+    /// commit.
+    WriteTxnMarkers(Vec<(i64, i16, bool)>),
     /// TxnOffsetCommit.
     TxnOffsetCommit {
         /// Who asks.
