@@ -6,12 +6,12 @@
 //!
 //! Never: reads a file or a clock.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 
-use capture_file::LinkType;
 use capture_file::fragment::Fragments;
 use capture_file::segment::{Dissected, Segment, dissect};
+use capture_file::{LinkType, Unread};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::history::tap;
@@ -35,6 +35,9 @@ const STRANGE_BYTES_MAX: usize = 8 * 1024 * 1024;
 const CLOCK_PACKETS: u64 = 1_024;
 /// Broken packets that are kept; more are counted only.
 const BROKEN_MAX: usize = 1_000;
+
+/// Ways to carry TCP that are not followed, and are counted apart.
+const UNREAD_MAX: usize = 64;
 
 /// What may be said before the first packet.
 #[derive(Debug, Clone)]
@@ -61,6 +64,8 @@ pub struct PacketCounts {
     pub tcp: u64,
     /// Those that are not, or whose ports are not wanted.
     pub other: u64,
+    /// Those among the others that may carry TCP in a way that is not followed.
+    pub unread: BTreeMap<Unread, u64>,
     /// Fragments that did not complete a packet.
     pub fragments: u64,
     /// Those whose headers do not fit.
@@ -69,6 +74,15 @@ pub struct PacketCounts {
     pub broken_packets: Vec<(PacketNumber, &'static str)>,
     /// Connections that were given up because too many were open.
     pub connections_given_up: u64,
+}
+
+impl PacketCounts {
+    fn not_followed(&mut self, what: Unread) {
+        self.other += 1;
+        if self.unread.len() < UNREAD_MAX || self.unread.contains_key(&what) {
+            *self.unread.entry(what).or_default() += 1;
+        }
+    }
 }
 
 /// Makes exchanges of packets.
@@ -149,6 +163,7 @@ impl<S: ExchangeSink> Assembler<S> {
                 self.segment(&segment, number, time_ns);
             }
             Dissected::Tcp(_) | Dissected::Other => self.counts.other += 1,
+            Dissected::Unread(what) => self.counts.not_followed(what),
             Dissected::Fragment => self.counts.fragments += 1,
             Dissected::Broken(why) => {
                 self.counts.broken += 1;

@@ -151,6 +151,8 @@ fn print_totals(
             "other": packets.other,
             "fragments": packets.fragments,
             "broken": packets.broken,
+            "unread": packets.unread.iter().map(|(what, n)| (what.to_string(), (*n).into()))
+                .collect::<serde_json::Map<_, _>>(),
         });
         let files = sources.names.iter().zip(&summary.files).map(|(name, file)| {
             serde_json::json!({
@@ -291,6 +293,9 @@ impl Sources {
             if more > 0 {
                 say(&format!("{name}: {} places more are damaged", grouped(more)));
             }
+        }
+        for (what, packets) in &summary.packets.unread {
+            say(&format!("{} packets are not read: {what}", grouped(*packets)));
         }
         if summary.packets.broken > 0 {
             say(&format!("{} packets are broken", grouped(summary.packets.broken)));

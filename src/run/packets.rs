@@ -242,6 +242,10 @@ impl Packets {
             let text = format!("{tls_connections} connections speak TLS: nothing in them was read");
             verdict.observations.push(text);
         }
+        for (what, packets) in &summary.packets.unread {
+            let text = format!("{packets} packets are not read: {what}");
+            verdict.observations.push(text);
+        }
         if summary.packets.broken > 0 {
             let text = format!("{} packets have headers that do not fit", summary.packets.broken);
             verdict.observations.push(text);

@@ -30,7 +30,9 @@ use fencepost::history::wire::{
 use fencepost::history::{Connection, Direction};
 use fencepost::run::judge::{Given, judge};
 use files::{Classic, Clock, NANOSECONDS, Ng, Order, gzip, pcap, zstd};
-use packets::{ACK, FIN, Ip, Link, Pieces, RST, SYN, Seg, Wire, fragments, packets, segments};
+use packets::{
+    ACK, FIN, Ip, Link, Pieces, RST, SYN, Seg, Tunnel, Wire, fragments, packets, segments,
+};
 
 /// What a reading of a capture found.
 #[derive(Debug, Default)]
@@ -247,6 +249,25 @@ fn links(base: &mut Base) {
         (Ip::V6, Link::Raw(101)),
         (Ip::V4, Link::Raw(228)),
         (Ip::V6, Link::Raw(229)),
+        (Ip::V6, Link::Null(le(2), le(23))),
+        (Ip::V4, Link::Snap),
+        (Ip::V4, Link::Ppp(&[])),
+        (Ip::V6, Link::Ppp(&[0xff, 3])),
+        (Ip::V4, Link::Nflog),
+        (Ip::V6, Link::Nflog),
+        (Ip::V4, Link::Pktap),
+        (Ip::V4, Link::In(Tunnel::Ip)),
+        (Ip::V6, Link::In(Tunnel::Ip)),
+        (Ip::V4, Link::In(Tunnel::Gre)),
+        (Ip::V6, Link::In(Tunnel::GreBridged)),
+        (Ip::V4, Link::In(Tunnel::Erspan(1))),
+        (Ip::V4, Link::In(Tunnel::Erspan(2))),
+        (Ip::V4, Link::In(Tunnel::Erspan(3))),
+        (Ip::V4, Link::In(Tunnel::Vxlan(4789))),
+        (Ip::V6, Link::In(Tunnel::Vxlan(8472))),
+        (Ip::V4, Link::In(Tunnel::Geneve(0, true))),
+        (Ip::V6, Link::In(Tunnel::Geneve(3, false))),
+        (Ip::V4, Link::In(Tunnel::Three)),
     ] {
         let packets = packets(&segs, ip, link);
         base.packets(&format!("{link:?} {ip:?}"), &packets, Expected::Same);
@@ -263,6 +284,13 @@ fn links(base: &mut Base) {
             base.packets(&format!("fragments v6={v6} {pieces:?}"), &packets, expected);
         }
     }
+    // Where every interface is captured, a packet is there as it goes in and as it comes out: of
+    // a tunnel, of a VLAN, of a container.
+    let twice = [Link::In(Tunnel::Vxlan(4789)), Link::Raw(101)];
+    let twice = twice.map(|link| packets::packets(&segs, Ip::V4, link));
+    let [first, second] = twice;
+    let both: Vec<Wire> = first.into_iter().zip(second).flat_map(|(a, b)| [a, b]).collect();
+    base.packets("inside and outside of a tunnel", &both, Expected::Same);
     // A frame check sequence behind the packet, and padding up to the shortest frame there is.
     let mut padded = ethernet(&segs);
     for packet in &mut padded {
@@ -436,6 +464,20 @@ fn classic_files(base: &mut Base) {
             base.wrong.push(format!("{name} cut off: {here} %, {:?}", summary.files[0].damages));
         }
     }
+    // Files put one behind the other, as `cat` does.
+    let (first, second) = packets.split_at(packets.len() / 3);
+    let ng = |packets: &[Wire]| {
+        let mut ng = Ng::new(Order::Big);
+        ng.interface(1, NANOSECONDS);
+        packets.iter().for_each(|packet| ng.enhanced(0, NANOSECONDS, packet, false));
+        ng.out
+    };
+    let big = pcap(second, Order::Big, Classic::Micro);
+    base.file("pcap behind pcap", &[plain(first), big].concat(), Expected::Same);
+    base.file("pcapng behind pcap", &[plain(first), ng(second)].concat(), Expected::Same);
+    base.file("pcap behind pcapng", &[ng(first), plain(second)].concat(), Expected::Same);
+    let packed = [gzip(&[&plain(first)]), gzip(&[&ng(second)])].concat();
+    base.file("packed files one behind the other", &packed, Expected::Same);
     // A packet that says it is longer than any, in the middle of the others.
     let mut broken = plain(&packets[..packets.len() / 2]);
     broken.extend([9; 8]);
@@ -557,6 +599,31 @@ fn nor_does_it_where_clients_log_in_and_do_not_wait_for_answers() {
     assert_eq!(found.exchanges.len(), 4 * 5 * 9 + 6 + 5, "{:#?}", found.exchanges);
     let wrong = all(segs);
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn what_cannot_be_followed_is_named() {
+    let segs = talks::sasl_and_pipelines();
+    let mut packets = ethernet(&segs[..6]);
+    packets[0].data[12..14].copy_from_slice(&[0x88, 0xe5]);
+    packets[1].data[23] = 50;
+    packets[2].data[23] = 47;
+    packets[2].data[34..38].copy_from_slice(&[0, 0, 0x12, 0x34]);
+    packets[3].data[12..14].copy_from_slice(&[8, 6]);
+    let unread = |packets: &[Wire]| -> Vec<String> {
+        let unread = read(&plain(packets)).1.packets.unread;
+        unread.iter().map(|(what, n)| format!("{n} {what}")).collect()
+    };
+    assert_eq!(
+        unread(&packets),
+        [
+            "1 Ethernet type 0x88e5 (MACsec, encrypted)",
+            "1 IP protocol 50 (IPsec ESP, encrypted)",
+            "1 a tunnel for Ethernet type 0x1234",
+        ]
+    );
+    packets.iter_mut().for_each(|packet| packet.link.0 = 127);
+    assert_eq!(unread(&packets), ["6 link type 127 (IEEE 802.11 with radiotap)"]);
 }
 
 #[test]

@@ -119,6 +119,13 @@ pub(crate) enum Link {
     Null([u8; 4], [u8; 4]),
     Loop,
     Raw(u16),
+    /// Ethernet with a length in the place of the type.
+    Snap,
+    Ppp(&'static [u8]),
+    Nflog,
+    Pktap,
+    /// In a tunnel between other machines.
+    In(Tunnel),
 }
 
 fn tcp(seg: &Seg) -> Vec<u8> {
@@ -225,7 +232,90 @@ fn link(link: Link, v6: bool, packet: &[u8]) -> (LinkType, Vec<u8>) {
         }
         Link::Loop => (LinkType::LOOP, [&[0, 0, 0, if v6 { 30 } else { 2 }][..], packet].concat()),
         Link::Raw(number) => (LinkType(number), packet.to_vec()),
+        Link::Snap => {
+            let head = [[0, 0xff], [0xaa, 0xaa], [3, 0], [0, 0], kind.to_be_bytes()].concat();
+            (LinkType::ETHERNET, [&[2; 12][..], &head, packet].concat())
+        }
+        Link::Ppp(head) => {
+            let protocol = [0, if v6 { 0x57 } else { 0x21 }];
+            (LinkType::PPP, [head, &protocol, packet].concat())
+        }
+        Link::Nflog => {
+            let head = [if v6 { 10 } else { 2 }, 0, 0, 5, 8, 0, 1, 0, 8, 0, 0, 1, 6, 0, 10, 0];
+            let prefix = [b'x', 0, 0, 0];
+            let length = (packet.len() as u16 + 4).to_le_bytes();
+            let head = [&head[..], &prefix, &length, &[9, 0]].concat();
+            (LinkType::NFLOG, [&head[..], packet].concat())
+        }
+        Link::Pktap => {
+            let mut head = [0; 108];
+            (head[0], head[4], head[8]) = (108, 1, 1);
+            (LinkType::PKTAP, [&head[..], &ethernet(&[], kind)].concat())
+        }
+        Link::In(tunnel) => {
+            let (protocol, inside) = tunnelled(tunnel, v6, packet);
+            (LinkType::RAW, outer(protocol, &inside))
+        }
     }
+}
+
+/// What packets travel in.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Tunnel {
+    Ip,
+    /// GRE with a key and a sequence number.
+    Gre,
+    GreBridged,
+    Erspan(u8),
+    /// To that port.
+    Vxlan(u16),
+    /// With that many words of options; with the packet itself or an Ethernet frame.
+    Geneve(u8, bool),
+    /// VXLAN in IP in GRE.
+    Three,
+}
+
+/// What a tunnel has between its own IP header and the packet, and the protocol of it.
+fn tunnelled(tunnel: Tunnel, v6: bool, packet: &[u8]) -> (u8, Vec<u8>) {
+    let kind: [u8; 2] = if v6 { [0x86, 0xdd] } else { [8, 0] };
+    let frame = [&[4; 12][..], &kind, packet].concat();
+    let udp = |port: u16, inside: Vec<u8>| {
+        let length = (inside.len() + 8) as u16;
+        let head = [[0xc0, 0xde], port.to_be_bytes(), length.to_be_bytes(), [0, 0]].concat();
+        (17, [head, inside].concat())
+    };
+    match tunnel {
+        Tunnel::Ip => (if v6 { 41 } else { 4 }, packet.to_vec()),
+        Tunnel::Gre => (47, [&[0x30, 0][..], &kind, &[0, 0, 0, 7, 0, 0, 0, 9], packet].concat()),
+        Tunnel::GreBridged => (47, [&[0, 0, 0x65, 0x58][..], &frame].concat()),
+        Tunnel::Erspan(1) => (47, [&[0, 0, 0x88, 0xbe][..], &frame].concat()),
+        Tunnel::Erspan(2) => {
+            let head = [&[0x10, 0, 0x88, 0xbe, 0, 0, 0, 1][..], &[0x10, 0, 0, 1, 0, 0, 0, 0]];
+            (47, [&head.concat(), &frame[..]].concat())
+        }
+        Tunnel::Erspan(_) => {
+            let head = [&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1][..], &[0x20; 11], &[1], &[5; 8]];
+            (47, [&head.concat(), &frame[..]].concat())
+        }
+        Tunnel::Vxlan(port) => udp(port, [&[8, 0, 0, 0, 0, 0, 42, 0][..], &frame].concat()),
+        Tunnel::Geneve(words, bridged) => {
+            let kind = if bridged { [0x65, 0x58] } else { kind };
+            let head = [&[words, 0][..], &kind, &[0, 0, 42, 0], &vec![6; usize::from(words) * 4]];
+            udp(6081, [&head.concat()[..], if bridged { &frame } else { packet }].concat())
+        }
+        Tunnel::Three => {
+            let (protocol, inside) = tunnelled(Tunnel::Vxlan(4789), v6, packet);
+            let inside = outer(protocol, &inside);
+            (47, [&[0, 0, 8, 0][..], &outer(4, &inside)].concat())
+        }
+    }
+}
+
+/// The IPv4 packet of a tunnel.
+fn outer(protocol: u8, inside: &[u8]) -> Vec<u8> {
+    let length = ((inside.len() + 20) as u16).to_be_bytes();
+    let head = [0x45, 0, length[0], length[1], 0, 0, 0x40, 0, 64, protocol, 0, 0];
+    [&head[..], &[192, 168, 0, 1, 192, 168, 0, 2], inside].concat()
 }
 
 /// Packets of segments.

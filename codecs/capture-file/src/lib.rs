@@ -1,7 +1,8 @@
 //! Packet captures to TCP segments and back.
 //!
 //! * [`read`]: a pcap or pcapng file, compressed or not, to its [`packet`]s.
-//! * [`segment`]: a packet to the TCP segment it carries; [`fragment`]s of IP packets put together.
+//! * [`segment`]: a packet to the TCP segment it carries, behind its `link` and through `tunnel`s;
+//!   [`fragment`]s of IP packets put together; [`unread`], what cannot be followed.
 //! * [`conversation`]: the bytes of a connection to Ethernet, IP and TCP frames.
 //! * [`write`](mod@write): frames to the blocks of a pcapng file.
 //!
@@ -10,16 +11,20 @@
 
 pub mod conversation;
 pub mod fragment;
+mod link;
 pub mod packet;
 mod pcap;
 pub mod pcapng;
 pub mod read;
 pub mod segment;
+mod tunnel;
+pub mod unread;
 mod window;
 pub mod write;
 
 pub use packet::{Damage, DamageKind, Packet};
 pub use read::CaptureReader;
+pub use unread::Unread;
 pub use window::Compression;
 
 /// One of the two ends of a connection.
@@ -57,6 +62,8 @@ impl LinkType {
     pub const NULL: Self = Self(0);
     /// Ethernet.
     pub const ETHERNET: Self = Self(1);
+    /// PPP, with or without address and control.
+    pub const PPP: Self = Self(9);
     /// Raw IP, as OpenBSD numbers it.
     pub const RAW_BSD: Self = Self(12);
     /// Raw IP, as old files number it.
@@ -71,6 +78,10 @@ impl LinkType {
     pub const IPV4: Self = Self(228);
     /// Raw IPv6.
     pub const IPV6: Self = Self(229);
+    /// What Linux's netfilter logs.
+    pub const NFLOG: Self = Self(239);
+    /// Any of Apple's interfaces, with a head that says which.
+    pub const PKTAP: Self = Self(258);
     /// Linux "cooked" capture, version 2.
     pub const LINUX_SLL2: Self = Self(276);
 }

@@ -102,8 +102,8 @@ pub struct Damage {
 pub enum DamageKind {
     /// The file has no bytes at all.
     Empty,
-    /// It does not begin as a capture file does.
-    NotACapture,
+    /// It does not begin as a capture file does; what it seems to be.
+    NotACapture(Option<&'static str>),
     /// The file ends inside a packet or block.
     Incomplete {
         /// Bytes it would have needed, as far as known.
@@ -129,7 +129,8 @@ impl fmt::Display for Damage {
         write!(f, "at byte {}: ", self.byte_offset)?;
         match &self.kind {
             DamageKind::Empty => f.write_str("the file is empty"),
-            DamageKind::NotACapture => f.write_str("neither pcap nor pcapng"),
+            DamageKind::NotACapture(None) => f.write_str("neither pcap nor pcapng"),
+            DamageKind::NotACapture(Some(what)) => write!(f, "neither pcap nor pcapng ({what})"),
             DamageKind::Incomplete { needed, available } => {
                 write!(
                     f,

@@ -15,6 +15,8 @@ const SNAPSHOT_BYTES_MAX: usize = 262_144;
 /// How far the times of neighbouring packets may be apart when a head is looked for.
 const TIME_SECONDS_NEAR: u64 = 7 * 24 * 3600;
 
+/// The only one there ever was since 1998.
+const MAJOR_VERSION: u16 = 2;
 const MICROSECONDS: u32 = 0xa1b2_c3d4;
 const NANOSECONDS: u32 = 0xa1b2_3c4d;
 const PATCHED: u32 = 0xa1b2_cd34;
@@ -34,6 +36,12 @@ pub(crate) struct Head {
 pub(crate) fn begins_as_capture(bytes: &[u8]) -> bool {
     crate::pcapng::is_section_header(bytes)
         || bytes.first_chunk::<4>().is_some_and(|magic| order_of(*magic).is_some())
+}
+
+/// Whether a file of this format was put behind what came before.
+pub(crate) fn begins_another(bytes: &[u8]) -> bool {
+    let order = bytes.first_chunk::<4>().and_then(|magic| order_of(*magic));
+    order.is_some_and(|(order, _)| order.u16_at(bytes, 4) == MAJOR_VERSION)
 }
 
 fn order_of(magic: [u8; 4]) -> Option<(Order, u32)> {
@@ -66,6 +74,10 @@ impl Head {
         let captured = self.order.u32_at(bytes, 8) as usize;
         if captured > self.captured_bytes_max {
             return Next::Broken("a packet longer than the file's snapshot length");
+        }
+        // Where another file was put behind this one, its time zone stands here.
+        if captured == 0 && begins_another(bytes) {
+            return Next::Broken("the head of a file");
         }
         let fraction = u64::from(self.order.u32_at(bytes, 4));
         if fraction >= 1_000_000_000 {

@@ -34,6 +34,36 @@ enum Format {
     None,
 }
 
+impl Format {
+    /// What the bytes begin as.
+    fn of(bytes: &[u8]) -> Self {
+        if pcapng::is_section_header(bytes) {
+            return Self::Pcapng(Box::default());
+        }
+        pcap::Head::decode(bytes).map_or(Self::None, Self::Pcap)
+    }
+}
+
+/// What people take for a capture, or have captures in, by how it begins.
+const FOREIGN: [(&[u8], &str); 12] = [
+    (b"\xfd7zXZ\0", "compressed with xz: decompress it first"),
+    (b"BZh", "compressed with bzip2: decompress it first"),
+    (b"\x04\x22\x4d\x18", "compressed with lz4: decompress it first"),
+    (b"PK\x03\x04", "a zip archive: unpack it first"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive: unpack it first"),
+    (b"snoop\0\0\0", "a snoop file: editcap makes pcapng of it"),
+    (b"GMBU", "a file of Microsoft's Network Monitor: editcap makes pcapng of it"),
+    (b"RTSS", "a file of Microsoft's Network Monitor: editcap makes pcapng of it"),
+    (b"\x1c\0\x01\xac", "a file of Ixia: editcap makes pcapng of it"),
+    (b"\xac\x01\0\x1c", "a file of Ixia: editcap makes pcapng of it"),
+    (b"{", "JSON?"),
+    (b"[", "JSON?"),
+];
+
+fn foreign(bytes: &[u8]) -> Option<&'static str> {
+    FOREIGN.iter().find(|(begins, _)| bytes.starts_with(begins)).map(|(_, what)| *what)
+}
+
 /// Where a packet stands in the window, and what is known of it.
 pub(crate) struct Found {
     pub(crate) time_ns: u64,
@@ -68,11 +98,7 @@ impl<R: Read> CaptureReader<R> {
     pub fn new(read: R) -> io::Result<Self> {
         let mut window = Window::new(read)?;
         let whole_head = window.need(pcap::HEAD_BYTES)?;
-        let format = if pcapng::is_section_header(window.bytes()) {
-            Format::Pcapng(Box::default())
-        } else {
-            pcap::Head::decode(window.bytes()).map_or(Format::None, Format::Pcap)
-        };
+        let format = Format::of(window.bytes());
         let mut reader = Self {
             window,
             format,
@@ -97,7 +123,7 @@ impl<R: Read> CaptureReader<R> {
         self.damage(match available {
             0 => DamageKind::Empty,
             1..24 if begins => DamageKind::Incomplete { needed: 24, available },
-            _ => DamageKind::NotACapture,
+            _ => DamageKind::NotACapture(foreign(self.window.bytes())),
         });
         self.format = Format::None;
         self.ended = true;
@@ -148,7 +174,7 @@ impl<R: Read> CaptureReader<R> {
                     }
                 }
                 Next::Broken(why) => {
-                    if !self.pass_over(why)? {
+                    if !self.goes_on_as_another()? && !self.pass_over(why)? {
                         return Ok(None);
                     }
                 }
@@ -250,6 +276,25 @@ impl<R: Read> CaptureReader<R> {
         {
             self.damage(DamageKind::Block(why));
         }
+    }
+
+    /// Whether another capture was put behind the one so far, and is read now.
+    fn goes_on_as_another(&mut self) -> io::Result<bool> {
+        let bytes = self.window.bytes();
+        let begins = pcapng::is_section_header(bytes) || pcap::begins_another(bytes);
+        if !begins || !self.window.need(pcap::HEAD_BYTES)? {
+            return Ok(false);
+        }
+        let format = Format::of(self.window.bytes());
+        match format {
+            Format::None => return Ok(false),
+            Format::Pcap(_) => self.window.consume(pcap::HEAD_BYTES),
+            // A section goes on with the next by itself.
+            Format::Pcapng(_) if matches!(self.format, Format::Pcapng(_)) => return Ok(false),
+            Format::Pcapng(_) => {}
+        }
+        self.format = format;
+        Ok(true)
     }
 
     /// The file ends inside a packet or block that says it needs so many bytes: either it is cut

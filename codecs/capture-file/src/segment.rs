@@ -1,8 +1,8 @@
 //! Turns a packet into the TCP segment it carries: link, IP and TCP headers, borrowed.
 //!
-//! Ethernet with any number of VLAN tags, MPLS labels or PPPoE, Linux cooked 1 and 2, loopback, raw IP; IPv4 with
-//! fragments, IPv6 with extension headers and fragments. A packet that claims more than was
-//! captured keeps both lengths; one whose headers do not fit is broken, and says where.
+//! What links there are is in `link`, what tunnels in `tunnel`; IPv4 with fragments, IPv6 with
+//! extension headers and fragments. A packet that claims more than was captured keeps both
+//! lengths; one whose headers do not fit is broken, and says where.
 //!
 //! Not checked: checksums (a sender's network card fills them in after the capture point).
 
@@ -10,11 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use etherparse::{
     IpAuthHeaderSlice, IpNumber, Ipv4HeaderSlice, Ipv6FragmentHeaderSlice, Ipv6HeaderSlice,
-    Ipv6RawExtHeaderSlice, SingleVlanHeaderSlice, TcpHeaderSlice,
+    Ipv6RawExtHeaderSlice, TcpHeaderSlice,
 };
 
 use crate::LinkType;
 use crate::fragment::{Fragment, Fragments};
+use crate::link::{Network, network};
+use crate::tunnel::{Inside, inside, is_tunnel};
+use crate::unread::Unread;
 
 /// A segment of a TCP connection.
 #[derive(Debug, Clone, Copy)]
@@ -55,8 +58,10 @@ pub enum Dissected<'a> {
     Tcp(Segment<'a>),
     /// A piece of an IP packet that is not whole yet.
     Fragment,
-    /// Another protocol, or a link type that is not known.
+    /// Another protocol.
     Other,
+    /// What may carry TCP in a way that is not followed.
+    Unread(Unread),
     /// Headers that do not fit in what was captured, or contradict themselves.
     Broken(&'static str),
 }
@@ -74,7 +79,11 @@ struct Ip<'a> {
 
 const BROKEN_LINK: &str = "link header longer than the packet";
 const BROKEN_IP: &str = "IP header that does not fit the packet";
+const BROKEN_TUNNEL: &str = "a tunnel's header longer than the packet";
 const BROKEN_TCP: &str = "TCP header that does not fit the packet";
+
+/// Tunnels that are followed one in the other.
+const TUNNELS_MAX: usize = 3;
 
 /// Dissects one packet. A fragment is kept in `fragments` until its packet is whole.
 pub fn dissect<'a>(
@@ -83,20 +92,45 @@ pub fn dissect<'a>(
     wire_bytes: u32,
     fragments: &'a mut Fragments,
 ) -> Dissected<'a> {
-    let Some(network) = network(link_type, data) else { return Dissected::Broken(BROKEN_LINK) };
-    let Network::Ip(at) = network else { return Dissected::Other };
-    let bytes = &data[at..];
-    let wire = (wire_bytes as usize).max(data.len()) - at;
+    let wire = (wire_bytes as usize).max(data.len());
+    framed(link_type, data, wire, Some(fragments), TUNNELS_MAX)
+}
+
+/// A frame of a link, at the bottom or in so many tunnels less than are followed.
+fn framed<'a>(
+    link_type: LinkType,
+    data: &'a [u8],
+    wire: usize,
+    fragments: Option<&'a mut Fragments>,
+    tunnels: usize,
+) -> Dissected<'a> {
+    match network(link_type, data) {
+        Some(Network::Ip(at)) => packet(&data[at..], wire - at, fragments, tunnels),
+        Some(Network::Other) => Dissected::Other,
+        Some(Network::Unread(what)) => Dissected::Unread(what),
+        None => Dissected::Broken(BROKEN_LINK),
+    }
+}
+
+/// A packet of IP.
+fn packet<'a>(
+    bytes: &'a [u8],
+    wire: usize,
+    fragments: Option<&'a mut Fragments>,
+    tunnels: usize,
+) -> Dissected<'a> {
     let ip = match bytes.first().map(|first| first >> 4) {
         Some(4) => ipv4(bytes, wire),
         Some(6) => ipv6(bytes, wire),
         _ => None,
     };
     let Some(ip) = ip else { return Dissected::Broken(BROKEN_IP) };
-    let Some((identification, byte_offset, more)) = ip.fragment else { return tcp(&ip) };
-    if ![IpNumber::TCP, IpNumber::IPV6_DESTINATION_OPTIONS].contains(&ip.protocol) {
-        return Dissected::Other;
-    }
+    let Some((identification, byte_offset, more)) = ip.fragment else {
+        return carried(&ip, fragments, tunnels);
+    };
+    let wanted = [IpNumber::TCP, IpNumber::IPV6_DESTINATION_OPTIONS].contains(&ip.protocol)
+        || is_tunnel(ip.protocol);
+    let Some(fragments) = fragments.filter(|_| wanted) else { return Dissected::Other };
     if ip.payload.len() < ip.payload_bytes {
         return Dissected::Broken("a fragment that was not captured whole");
     }
@@ -110,85 +144,31 @@ pub fn dissect<'a>(
     }
     let payload = &whole[at..];
     let payload_bytes = payload.len();
-    tcp(&Ip { source, target, protocol, payload, payload_bytes, fragment: None })
+    let ip = Ip { source, target, protocol, payload, payload_bytes, fragment: None };
+    // A fragment inside has no place any more: the one for whole packets is lent out.
+    carried(&ip, None, tunnels)
 }
 
-/// What follows the link header.
-enum Network {
-    /// IP, from this byte on.
-    Ip(usize),
-    Other,
-}
-
-const ETHER_IPV4: u16 = 0x0800;
-const ETHER_IPV6: u16 = 0x86dd;
-/// 802.1Q, 802.1ad, and the number QinQ had before it.
-const ETHER_VLAN: [u16; 3] = [0x8100, 0x88a8, 0x9100];
-const ETHER_MPLS: [u16; 2] = [0x8847, 0x8848];
-const ETHER_PPPOE: u16 = 0x8864;
-
-/// Finds the IP header; absent where the link header does not fit.
-fn network(link_type: LinkType, data: &[u8]) -> Option<Network> {
-    match link_type {
-        LinkType::ETHERNET => ether(data, 12, 14),
-        LinkType::LINUX_SLL => ether(data, 14, 16),
-        LinkType::LINUX_SLL2 => ether(data, 0, 20),
-        LinkType::NULL | LinkType::LOOP => {
-            let family = data.first_chunk::<4>()?;
-            // IPv4 is 2 everywhere; IPv6 is 10, 24, 28 or 30, as the system likes. The byte order
-            // is the capturing machine's.
-            let family = u32::from_le_bytes(*family).min(u32::from_be_bytes(*family));
-            Some(match family {
-                2 | 10 | 24 | 28 | 30 => Network::Ip(4),
-                _ => Network::Other,
-            })
-        }
-        LinkType::RAW | LinkType::RAW_BSD | LinkType::RAW_OLD | LinkType::IPV4 | LinkType::IPV6 => {
-            Some(Network::Ip(0))
-        }
-        _ => Some(Network::Other),
+/// What a whole packet of IP carries.
+fn carried<'a>(ip: &Ip<'a>, fragments: Option<&'a mut Fragments>, tunnels: usize) -> Dissected<'a> {
+    if ip.protocol == IpNumber::TCP {
+        return tcp(ip);
     }
-}
-
-/// Follows an Ethernet type through VLAN tags.
-fn ether(data: &[u8], type_at: usize, end: usize) -> Option<Network> {
-    let mut kind = u16::from_be_bytes(*data.get(type_at..)?.first_chunk()?);
-    let mut at = end;
-    while ETHER_VLAN.contains(&kind) {
-        let tag = SingleVlanHeaderSlice::from_slice(data.get(at..)?).ok()?;
-        kind = tag.ether_type().0;
-        at += tag.slice().len();
+    let inside = inside(ip.protocol, ip.payload);
+    let (at, is_framed) = match inside {
+        Some(Inside::Ip(at)) => (at, false),
+        Some(Inside::Ethernet(at)) => (at, true),
+        Some(Inside::Other) => return Dissected::Other,
+        Some(Inside::Unread(what)) => return Dissected::Unread(what),
+        None => return Dissected::Broken(BROKEN_TUNNEL),
+    };
+    let Some(payload) = ip.payload.get(at..) else { return Dissected::Broken(BROKEN_TUNNEL) };
+    let wire = ip.payload_bytes - at;
+    match tunnels.checked_sub(1) {
+        None => Dissected::Unread(Unread::TooDeep),
+        Some(tunnels) if is_framed => framed(LinkType::ETHERNET, payload, wire, fragments, tunnels),
+        Some(tunnels) => packet(payload, wire, fragments, tunnels),
     }
-    if data.len() < at {
-        return None;
-    }
-    if ETHER_MPLS.contains(&kind) {
-        return labelled(data, at);
-    }
-    Some(match kind {
-        ETHER_IPV4 | ETHER_IPV6 => Network::Ip(at),
-        ETHER_PPPOE => match data.get(at + 6..at + 8)? {
-            // IPv4 and IPv6, as PPP numbers them.
-            [0, 0x21 | 0x57] => Network::Ip(at + 8),
-            _ => Network::Other,
-        },
-        _ => Network::Other,
-    })
-}
-
-/// Follows MPLS labels to the last; what it labels says only by its first byte what it is.
-fn labelled(data: &[u8], mut at: usize) -> Option<Network> {
-    loop {
-        let label = data.get(at..)?.first_chunk::<4>()?;
-        at += 4;
-        if label[2] & 1 != 0 {
-            break;
-        }
-    }
-    Some(match data.get(at)? >> 4 {
-        4 | 6 => Network::Ip(at),
-        _ => Network::Other,
-    })
 }
 
 fn ipv4(bytes: &[u8], wire: usize) -> Option<Ip<'_>> {
@@ -277,9 +257,6 @@ fn extensions(
 }
 
 fn tcp<'a>(ip: &Ip<'a>) -> Dissected<'a> {
-    if ip.protocol != IpNumber::TCP {
-        return Dissected::Other;
-    }
     let Ok(header) = TcpHeaderSlice::from_slice(ip.payload) else {
         return Dissected::Broken(BROKEN_TCP);
     };

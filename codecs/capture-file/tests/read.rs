@@ -196,7 +196,10 @@ fn a_file_that_ends_anywhere_gives_what_is_whole() {
         }
     }
     assert_eq!(read(&[]).2, [DamageKind::Empty]);
-    assert_eq!(read(b"GET / HTTP/1.1\r\nHost: here.example\r\n").2, [DamageKind::NotACapture]);
+    assert_eq!(
+        read(b"GET / HTTP/1.1\r\nHost: here.example\r\n").2,
+        [DamageKind::NotACapture(None)]
+    );
 }
 
 #[test]
