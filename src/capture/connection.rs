@@ -3,8 +3,7 @@
 //! Which end is the client is told by SYN, by a known port or broker, or by who says something
 //! that is a request. Packets may come in any order, so two things are waited for, within bounds:
 //! bytes with a hole before them, and a response whose packet acknowledges more of the request
-//! direction than was seen of it. What the peer acknowledged did arrive there: a hole before it is
-//! a hole in the capture, and little waiting is worth it.
+//! direction than was seen of it. How long, is `patience`'s to say.
 
 use std::net::SocketAddr;
 
@@ -19,23 +18,14 @@ use crate::history::wire::{
 
 use super::framer::Framer;
 use super::pairing::{Budget, Pairing, Taker};
-use super::sniff::{Sniffed, says_a_request, sniff};
+use super::patience::{Hole, Patience};
+use super::sniff::{Early, says_a_request};
 use super::stream::{Anchor, Mark, Piece, Placed, Stream};
 
 /// Packets of a connection after which its beginning is no longer waited for.
 const SETTLE_PACKETS: u64 = 16;
 /// Bytes held after which its beginning is no longer waited for.
 const SETTLE_BYTES: usize = 256 * 1024;
-/// Packets of a connection for which a hole is waited for that the peer does not have.
-const HOLE_PACKETS: u64 = 64;
-/// Capture time for which such a hole is waited for.
-const HOLE_NS: u64 = 1_000_000_000;
-/// Capture time for which a hole is waited for that the peer may have too: a retransmission.
-const RETRANSMISSION_NS: u64 = 30_000_000_000;
-/// Most that one direction holds.
-const HELD_BYTES_MAX: usize = 8 * 1024 * 1024;
-/// Most that is kept while it is not known what a connection speaks.
-const EARLY_BYTES_MAX: usize = 64 * 1024;
 
 /// What a connection works with that is not its own.
 pub(super) struct Context<'a, S: ExchangeSink> {
@@ -64,38 +54,16 @@ pub(super) struct TcpConnection<K> {
     framers: [Framer; 2],
     pairing: Pairing<K>,
     protocol: Protocol,
-    /// What was said before the protocol is known.
-    early: [Vec<(Mark, bool, Vec<u8>)>; 2],
-    early_bytes: usize,
+    early: Early,
     /// The beginnings of both directions are no longer waited for.
     settled: bool,
-    stall: Option<Stall>,
+    patience: Patience,
     packets: u64,
     first: (PacketNumber, u64),
     last: (PacketNumber, u64),
     syn: bool,
     fin: bool,
     pub(super) rst: bool,
-}
-
-/// Something is waited for since then.
-#[derive(Debug, Clone, Copy)]
-struct Stall {
-    end: usize,
-    at: u64,
-    since_packets: u64,
-    since_ns: u64,
-}
-
-/// A hole in one direction.
-#[derive(Debug, Clone, Copy)]
-struct Hole {
-    end: usize,
-    to: u64,
-    /// The peer has what is missing.
-    acknowledged: bool,
-    /// The packet that shows the hole.
-    mark: Mark,
 }
 
 impl<K> TcpConnection<K> {
@@ -119,10 +87,9 @@ impl<K> TcpConnection<K> {
             framers: [Framer::new(), Framer::new()],
             pairing: Pairing::new(),
             protocol: Protocol::Unknown,
-            early: [Vec::new(), Vec::new()],
-            early_bytes: 0,
+            early: Early::default(),
             settled: false,
-            stall: None,
+            patience: Patience::default(),
             packets: 0,
             first,
             last: first,
@@ -357,40 +324,29 @@ impl<K> TcpConnection<K> {
         })
     }
 
-    /// Gives up a hole that was waited for long enough.
+    /// Gives up the holes that were waited for long enough.
     fn wait<S: ExchangeSink<Kept = K>>(&mut self, time_ns: u64, cx: &mut Context<'_, S>) {
         while self.settled
             && let Some(hole) = self.hole()
         {
+            let held = self.streams.iter().map(Stream::held_cost).sum();
             let at = self.streams[hole.end].next;
-            let stall = match self.stall {
-                Some(stall) if (stall.end, stall.at) == (hole.end, at) => stall,
-                _ => Stall { end: hole.end, at, since_packets: self.packets, since_ns: time_ns },
-            };
-            self.stall = Some(stall);
-            let waited_ns = time_ns.saturating_sub(stall.since_ns);
-            let enough = if hole.acknowledged {
-                self.packets - stall.since_packets >= HOLE_PACKETS || waited_ns >= HOLE_NS
-            } else {
-                waited_ns >= RETRANSMISSION_NS
-            };
-            let held: usize = self.streams.iter().map(Stream::held_cost).sum();
-            if !enough && held < HELD_BYTES_MAX {
+            if !self.patience.ends(&hole, at, (self.packets, time_ns), held) {
                 return;
             }
             self.give_up(hole, cx);
         }
-        self.stall = None;
+        self.patience = Patience::default();
     }
 
     /// Whether something is waited for, and time may end that.
     pub(super) fn waits(&self) -> bool {
-        self.stall.is_some()
+        self.patience.is_tried()
     }
 
     /// What it costs to hold what is held.
     pub(super) fn held_cost(&self) -> usize {
-        self.streams.iter().map(Stream::held_cost).sum::<usize>() + self.early_bytes
+        self.streams.iter().map(Stream::held_cost).sum::<usize>() + self.early.bytes()
     }
 
     /// Looks whether what is waited for was waited for long enough.
@@ -411,8 +367,8 @@ impl<K> TcpConnection<K> {
         while let Some(hole) = self.hole() {
             self.give_up(hole, cx);
         }
-        self.stall = None;
-        if self.protocol == Protocol::Unknown && self.early_bytes > 0 {
+        self.patience = Patience::default();
+        if self.protocol == Protocol::Unknown && self.early.bytes() > 0 {
             self.decide(true, cx);
         }
     }
@@ -457,7 +413,10 @@ impl<K> TcpConnection<K> {
                 let (framer, mut taker) = self.taker(end, cx);
                 framer.data(data, mark, segment_start, &mut taker);
             }
-            Protocol::Unknown => self.sniff(end, data, mark, segment_start, cx),
+            Protocol::Unknown => {
+                let full = self.early.is_full_with(end, data, mark, segment_start);
+                self.decide(full, cx);
+            }
             Protocol::Tls | Protocol::Other => {}
         }
         if cut > 0 {
@@ -466,46 +425,17 @@ impl<K> TcpConnection<K> {
         }
     }
 
-    /// Finds out what is spoken, keeping what was said until it is known.
-    fn sniff<S: ExchangeSink<Kept = K>>(
-        &mut self,
-        end: usize,
-        data: &[u8],
-        mark: Mark,
-        segment_start: bool,
-        cx: &mut Context<'_, S>,
-    ) {
-        self.early[end].push((mark, segment_start, data.to_vec()));
-        self.early_bytes += data.len();
-        let full = self.early_bytes > EARLY_BYTES_MAX;
-        self.decide(full, cx);
-    }
-
+    /// Finds out what is spoken, where that can be told; `full` where more will not be waited for.
     fn decide<S: ExchangeSink<Kept = K>>(&mut self, full: bool, cx: &mut Context<'_, S>) {
         let Some(client) = self.client else { return };
+        let from_beginning = self.streams[client].is_from_beginning();
         let certain = self.repute[1 - client] == Repute::Broker;
-        let said = [client, 1 - client].map(|end| {
-            self.early[end]
-                .iter()
-                .flat_map(|(_, _, bytes)| bytes)
-                .copied()
-                .take(512)
-                .collect::<Vec<_>>()
-        });
-        let starts =
-            self.early[client].iter().any(|(_, start, bytes)| *start && says_a_request(bytes));
-        self.protocol = match sniff(&said[0], &said[1], self.streams[client].is_from_beginning()) {
-            Sniffed::Kafka => Protocol::Kafka,
-            Sniffed::Tls => Protocol::Tls,
-            Sniffed::Other | Sniffed::Unknown if starts || (certain && full) => Protocol::Kafka,
-            Sniffed::Other if certain => Protocol::Kafka,
-            Sniffed::Other => Protocol::Other,
-            Sniffed::Unknown if full => Protocol::Other,
-            Sniffed::Unknown => return,
+        let Some(protocol) = self.early.protocol(client, from_beginning, certain, full) else {
+            return;
         };
-        self.early_bytes = 0;
-        let early = std::mem::take(&mut self.early);
-        if self.protocol == Protocol::Kafka {
+        self.protocol = protocol;
+        let early = std::mem::take(&mut self.early).into_said();
+        if protocol == Protocol::Kafka {
             cx.sink.connection(&self.facts());
             for end in [client, 1 - client] {
                 for (mark, segment_start, data) in &early[end] {

@@ -3,7 +3,8 @@
 //! * [`files`]: capture files, merged by time, into exchanges.
 //! * [`assembler`]: packets of many connections into exchanges; under it `connection` (one TCP
 //!   connection), `stream` (one direction of it, in order), `framer` (bytes to frames), `pairing`
-//!   (frames to exchanges), `sniff` (what is spoken at all) and `strangers` (ports used again).
+//!   (frames to exchanges), `sniff` (what is spoken at all), `patience` (how long a hole is waited
+//!   for) and `strangers` (ports used again).
 //! * [`live`]: packets of an interface as they pass; `filter`, which of them the kernel lets pass.
 //! * [`recorder`]: what our own client or proxy said and heard, into a pcapng file as it happens.
 //!
@@ -16,6 +17,7 @@ mod filter;
 mod framer;
 pub mod live;
 mod pairing;
+mod patience;
 pub mod recorder;
 mod sniff;
 mod strangers;

@@ -1,7 +1,77 @@
-//! What the first bytes of a connection say it speaks.
+//! What the first bytes of a connection say it speaks, kept until that is known.
+
+use crate::history::wire::Protocol;
 
 use super::framer::Plausible;
 use super::pairing::{RequestHead, request_decodes};
+use super::stream::Mark;
+
+/// Most that is kept while it is not known what a connection speaks.
+const EARLY_BYTES_MAX: usize = 64 * 1024;
+/// Bytes of each direction that are looked at.
+const HEAD_BYTES: usize = 512;
+
+/// What was said in pieces: in which packet, whether a segment begins with it, and what.
+type Said = Vec<(Mark, bool, Vec<u8>)>;
+
+/// What the two ends said before it is known what they speak.
+#[derive(Debug, Default)]
+pub(super) struct Early {
+    said: [Said; 2],
+    bytes: usize,
+}
+
+impl Early {
+    pub(super) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Keeps what one end says; whether that is all that is kept.
+    pub(super) fn is_full_with(
+        &mut self,
+        end: usize,
+        data: &[u8],
+        mark: Mark,
+        start: bool,
+    ) -> bool {
+        self.said[end].push((mark, start, data.to_vec()));
+        self.bytes += data.len();
+        self.bytes > EARLY_BYTES_MAX
+    }
+
+    pub(super) fn into_said(self) -> [Said; 2] {
+        self.said
+    }
+
+    fn head(&self, end: usize) -> Vec<u8> {
+        let bytes = self.said[end].iter().flat_map(|(_, _, bytes)| bytes);
+        bytes.copied().take(HEAD_BYTES).collect()
+    }
+
+    /// What is spoken, where that can be told: `certain` where a broker is known to be there,
+    /// `full` where more will not be waited for.
+    pub(super) fn protocol(
+        &self,
+        client: usize,
+        from_beginning: bool,
+        certain: bool,
+        full: bool,
+    ) -> Option<Protocol> {
+        let starts =
+            self.said[client].iter().any(|(_, start, bytes)| *start && says_a_request(bytes));
+        match sniff(&self.head(client), &self.head(1 - client), from_beginning) {
+            Sniffed::Kafka => Some(Protocol::Kafka),
+            Sniffed::Tls => Some(Protocol::Tls),
+            Sniffed::Other | Sniffed::Unknown if starts || (certain && full) => {
+                Some(Protocol::Kafka)
+            }
+            Sniffed::Other if certain => Some(Protocol::Kafka),
+            Sniffed::Other => Some(Protocol::Other),
+            Sniffed::Unknown if full => Some(Protocol::Other),
+            Sniffed::Unknown => None,
+        }
+    }
+}
 
 /// What a connection speaks, as far as its first bytes tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
 
@@ -15,6 +16,7 @@ use crate::history::wire::StreamTrouble;
 use crate::report::dissect::frame::{self, Meant};
 use crate::report::dissect::{LineCounts, LineOptions, Lines, Totals, TotalsOptions, tables};
 use crate::report::text::grouped;
+use crate::run::clock;
 
 /// What was typed.
 #[derive(Debug, Args)]
@@ -81,6 +83,7 @@ pub(crate) fn dissect(arguments: &DissectArguments, manner: Manner) -> anyhow::R
             torn: arguments.torn,
             files: if several { names() } else { Vec::new() },
             at_once: sources.is_live,
+            live_from_ns: sources.is_live.then(|| clock::real().unix_ns().saturating_sub(LIVE_NS)),
         };
         let out = Output { out: io::stdout().lock(), is_closed: Rc::clone(&sources.is_closed) };
         let mut lines = Lines::new(out, line_options);
@@ -181,6 +184,9 @@ fn print_totals(
     Ok(())
 }
 
+/// Packets that are no older when reading begins pass now.
+const LIVE_NS: u64 = 60_000_000_000;
+
 /// Bytes of a single message, or its digits, that are read.
 const MESSAGE_BYTES_MAX: u64 = 256 * 1024 * 1024;
 
@@ -202,7 +208,7 @@ struct Sources {
     /// Nobody reads the output any more: the files end here.
     is_closed: Rc<Cell<bool>>,
     failures: Rc<RefCell<Vec<Option<io::Error>>>>,
-    /// Standard input is among them: packets may come as they happen.
+    /// Not all of them are files on a disk: packets may come as they happen.
     is_live: bool,
 }
 
@@ -212,12 +218,17 @@ impl Sources {
         if names.iter().filter(is_stdin).count() > 1 {
             return Err(Usage("standard input can be read only once".into()).into());
         }
+        let mut is_live = false;
         let open = |name: &PathBuf| -> anyhow::Result<Box<dyn Read>> {
-            if is_stdin(&name) {
-                return Ok(Box::new(io::stdin().lock()));
-            }
-            let file = File::open(name)
+            // Not through a buffer: what a slow writer said is read when it was said.
+            let file = if is_stdin(&name) {
+                io::stdin().as_fd().try_clone_to_owned().map(File::from)
+            } else {
+                File::open(name)
+            };
+            let file = file
                 .map_err(|error| anyhow::Error::new(error).context(name.display().to_string()))?;
+            is_live |= !file.metadata().is_ok_and(|data| data.is_file());
             Ok(Box::new(file))
         };
         let files = names.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
@@ -226,7 +237,7 @@ impl Sources {
             files: RefCell::new(files),
             is_closed: Rc::default(),
             failures: Rc::new(RefCell::new(names.iter().map(|_| None).collect())),
-            is_live: names.iter().any(|name| is_stdin(&name)),
+            is_live,
         })
     }
 

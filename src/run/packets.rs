@@ -1,7 +1,7 @@
 //! Captures and the capture of a run folder, read and held to the invariants of the wire.
 
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Cursor, Read};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -55,11 +55,34 @@ impl Source {
         } else {
             Box::new(File::open(path)?)
         };
-        let mut read: Box<dyn BufRead + Send> =
-            Box::new(BufReader::with_capacity(PEEKED_BYTES, read));
-        let is_capture = is_capture(read.fill_buf()?) || is_named_capture(path);
+        let (head, rest) = peek(read)?;
+        let is_capture = is_capture(&head) || is_named_capture(path);
+        let read = BufReader::with_capacity(PEEKED_BYTES, Cursor::new(head).chain(rest));
+        let read: Box<dyn BufRead + Send> = Box::new(read);
         Ok(Self { path: path.to_owned(), read, is_capture })
     }
+}
+
+/// Reads what tells a capture, and no more: who writes it may be slow.
+fn peek(mut read: Box<dyn Read + Send>) -> io::Result<(Vec<u8>, Box<dyn Read + Send>)> {
+    let mut head = Vec::new();
+    let mut wanted = 4;
+    loop {
+        let missing = (wanted - head.len()) as u64;
+        let ended = (read.by_ref().take(missing).read_to_end(&mut head)? as u64) < missing;
+        // Of a packed file as much as unpacks to its first bytes.
+        let tells = !head.starts_with(&GZIP) || unpacked(&head).is_some();
+        if ended || tells || wanted >= PEEKED_BYTES {
+            return Ok((head, read));
+        }
+        wanted *= 2;
+    }
+}
+
+/// The first bytes of what gzip packed.
+fn unpacked(bytes: &[u8]) -> Option<[u8; 4]> {
+    let mut inside = [0; 4];
+    GzDecoder::new(bytes).read_exact(&mut inside).is_ok().then_some(inside)
 }
 
 fn is_capture(bytes: &[u8]) -> bool {
@@ -68,8 +91,7 @@ fn is_capture(bytes: &[u8]) -> bool {
         let skips = matches!(bytes, [0x50..=0x5f, rest @ ..] if rest.starts_with(&ZSTD_SKIPPED));
         return skips || begins(bytes);
     }
-    let mut inside = [0; 4];
-    GzDecoder::new(bytes).read_exact(&mut inside).is_ok() && begins(&inside)
+    unpacked(bytes).is_some_and(|inside| begins(&inside))
 }
 
 fn is_named_capture(path: &Path) -> bool {

@@ -43,7 +43,13 @@ pub struct LineOptions {
     pub files: Vec<String>,
     /// Each line is written as soon as it is ready.
     pub at_once: bool,
+    /// Packets of this time or later pass now, while somebody looks on: no line waits longer for an
+    /// earlier request than [`LIVE_WAIT_NS`].
+    pub live_from_ns: Option<u64>,
 }
+
+/// Capture time for which lines wait for an earlier request while packets pass.
+const LIVE_WAIT_NS: u64 = 1_000_000_000;
 
 /// What is not in the lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -85,6 +91,8 @@ pub struct Lines<W> {
     window: Window,
     /// Bytes of requests that wait for their responses.
     waiting_bytes: usize,
+    /// The time of the last message.
+    now_ns: u64,
     counts: LineCounts,
     failed: Option<io::Error>,
     /// Troubles of streams, in words, where somebody listens.
@@ -137,6 +145,7 @@ impl<W: Write> Lines<W> {
             times: Times::default(),
             window: Window::default(),
             waiting_bytes: 0,
+            now_ns: 0,
             counts: LineCounts::default(),
             failed: None,
             on_trouble: None,
@@ -179,7 +188,7 @@ impl<W: Write> Lines<W> {
 
     /// Where so much is held that it must go on, it does.
     fn bound(&mut self) {
-        if self.order.is_full(self.waiting_bytes) {
+        if self.order.is_full(self.waiting_bytes) || self.is_late() {
             self.order.give_up(&mut self.window);
             self.counts.out_of_order = self.order.given_up();
         }
@@ -188,6 +197,13 @@ impl<W: Write> Lines<W> {
         } else if self.window.is_full() {
             self.write_out(false);
         }
+    }
+
+    /// Whether somebody who looks on has waited for a line long enough.
+    fn is_late(&self) -> bool {
+        let live = self.options.live_from_ns.is_some_and(|from_ns| self.now_ns >= from_ns);
+        // Where packets may pass now, times are the keys.
+        live && self.order.oldest().is_some_and(|key| self.now_ns > key + LIVE_WAIT_NS)
     }
 
     /// Appends a line without its number, or nothing where it is not wanted.
@@ -438,7 +454,9 @@ impl<W: Write> ExchangeSink for Lines<W> {
     fn request(&mut self, request: &Request<'_>) -> Kept {
         let span = &request.facts.span;
         // Packets of several files are in the order of their times.
-        let key = if self.files.is_empty() { span.last_packet.number } else { span.time_ns };
+        let by_time = !self.files.is_empty() || self.options.live_from_ns.is_some();
+        let key = if by_time { span.time_ns } else { span.last_packet.number };
+        self.now_ns = self.now_ns.max(span.time_ns);
         let torn = request.facts.extent == Extent::Torn;
         let counts = !torn || self.options.torn;
         let is_shown = counts && self.is_wanted(request.facts.api_key);
@@ -464,6 +482,7 @@ impl<W: Write> ExchangeSink for Lines<W> {
         let Exchange { request, kept, outcome } = exchange;
         if let Outcome::Answered(response) = &outcome {
             self.counts.torn[1] += u64::from(response.extent == Extent::Torn);
+            self.now_ns = self.now_ns.max(response.span.time_ns);
             if !self.options.headers {
                 self.heard(&request, response);
             }

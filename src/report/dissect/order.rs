@@ -99,6 +99,12 @@ impl Order {
         self.held_bytes + waiting_bytes > HELD_BYTES_MAX || self.places.len() > PLACES_MAX
     }
 
+    /// The key of the first that is waited for.
+    #[must_use]
+    pub fn oldest(&self) -> Option<u64> {
+        self.places.front().map(|(key, _)| *key)
+    }
+
     /// Hands on everything that is ready; whoever still waits is due at any time from now on.
     pub fn give_up(&mut self, window: &mut Window) {
         let is_ready = |(_, place): &(u64, Place)| matches!(place, Place::Ready(_));
