@@ -20,11 +20,14 @@ use crate::history::wire::{ExchangeSink, PacketNumber, Unanswered};
 use super::connection::{Context, Repute, TcpConnection};
 use super::pairing::Budget;
 use super::strangers::{Following, Strangers};
+use super::translated::Beginnings;
 
 /// Connections that are open at a time.
 const CONNECTIONS_MAX: usize = 16_384;
 /// Closed connections that are remembered for packets that come late.
 const CLOSED_MAX: usize = 512;
+/// Addresses that one connection may be known by.
+const NAMES_MAX: usize = 4;
 /// Brokers that are remembered.
 const BROKERS_MAX: usize = 65_536;
 /// Bytes that wait for holes to be filled, in all connections.
@@ -90,10 +93,11 @@ pub struct Assembler<S: ExchangeSink> {
     sink: S,
     options: AssemblerOptions,
     fragments: Fragments,
-    by_ends: FxHashMap<Ends, usize>,
+    by_ends: FxHashMap<Ends, Place>,
+    beginnings: Beginnings,
     connections: Vec<Option<Box<Open<S::Kept>>>>,
     free: Vec<usize>,
-    last: Option<(Ends, usize)>,
+    last: Option<(Ends, Place)>,
     closed: VecDeque<usize>,
     waiting: Vec<usize>,
     brokers: FxHashSet<SocketAddr>,
@@ -111,9 +115,18 @@ struct Ends {
     ports: [u16; 2],
 }
 
+/// Where a connection is.
+#[derive(Debug, Clone, Copy)]
+struct Place {
+    at: usize,
+    /// Its ends stand the other way round than these addresses.
+    turned: bool,
+}
+
 /// A connection and what the assembler keeps beside it.
 struct Open<K> {
-    ends: Ends,
+    /// Its ends, and by which it is known behind address translation.
+    ends: Vec<Ends>,
     tcp: TcpConnection<K>,
     /// The packet count when it was last heard of.
     heard: u64,
@@ -131,6 +144,7 @@ impl<S: ExchangeSink> Assembler<S> {
             options,
             fragments: Fragments::default(),
             by_ends: FxHashMap::default(),
+            beginnings: Beginnings::default(),
             connections: Vec::new(),
             free: Vec::new(),
             last: None,
@@ -186,25 +200,28 @@ impl<S: ExchangeSink> Assembler<S> {
     }
 
     fn segment(&mut self, segment: &Segment<'_>, number: PacketNumber, time_ns: u64) {
-        let (ends, end) = Ends::of(segment.source, segment.target);
-        let mut at = self.find(ends);
-        if let Some(known) = at {
-            let open = self.open(known);
+        let (ends, first) = Ends::of(segment.source, segment.target);
+        let mut place = self.find(ends);
+        if let Some(Place { at, turned }) = place {
+            let open = self.open(at);
+            let end = first ^ usize::from(turned);
             let following = match &open.strangers {
-                Some(strangers) => strangers.are_followed_by(segment),
+                Some(strangers) => strangers.are_followed_by(end, segment),
                 None => Following::No,
             };
             if following != Following::No || open.tcp.is_strange(end, segment) {
-                if self.is_kept_apart(known, following, segment, number, time_ns) {
+                if self.is_kept_apart(at, following, (end, segment), number, time_ns) {
                     return;
                 }
-                at = self.find(ends);
+                place = self.find(ends);
             } else if open.strangers.is_some() && segment.payload_bytes > 0 {
-                self.forget_strangers(known);
+                self.forget_strangers(at);
             }
         }
-        let at = at.unwrap_or_else(|| self.begin(ends, end, segment, (number, time_ns)));
-        self.last = Some((ends, at));
+        let place = place.or_else(|| self.find_translated(ends, first, segment, time_ns));
+        let place = place.unwrap_or_else(|| self.begin(ends, first, segment, (number, time_ns)));
+        self.last = Some((ends, place));
+        let (at, end) = (place.at, first ^ usize::from(place.turned));
         let Self { connections, sink, budget, brokers, closed, waiting, .. } = self;
         let open = connections[at].as_mut().expect("an index in use has a connection");
         let held_before = open.tcp.held_cost();
@@ -239,7 +256,7 @@ impl<S: ExchangeSink> Assembler<S> {
         &mut self,
         known: usize,
         following: Following,
-        segment: &Segment<'_>,
+        (end, segment): (usize, &Segment<'_>),
         number: PacketNumber,
         time_ns: u64,
     ) -> bool {
@@ -258,7 +275,7 @@ impl<S: ExchangeSink> Assembler<S> {
             }
             return false;
         }
-        strangers.keep(segment, number, time_ns);
+        strangers.keep(end, segment, number, time_ns);
         if self.strange_bytes + strangers.bytes() <= STRANGE_BYTES_MAX {
             self.strange_bytes += strangers.bytes();
             open.strangers = Some(strangers);
@@ -271,11 +288,28 @@ impl<S: ExchangeSink> Assembler<S> {
         self.strange_bytes -= strangers.map_or(0, |strangers| strangers.bytes());
     }
 
-    fn find(&self, ends: Ends) -> Option<usize> {
+    fn find(&self, ends: Ends) -> Option<Place> {
         match self.last {
-            Some((last, at)) if last == ends => Some(at),
+            Some((last, place)) if last == ends => Some(place),
             _ => self.by_ends.get(&ends).copied(),
         }
+    }
+
+    /// The connection that a SYN begins under other addresses, which are its own from now on.
+    fn find_translated(
+        &mut self,
+        ends: Ends,
+        first: usize,
+        segment: &Segment<'_>,
+        time_ns: u64,
+    ) -> Option<Place> {
+        let at = self.beginnings.find(segment, time_ns)?;
+        let open = self.connections[at].as_mut()?;
+        let client = open.tcp.client().filter(|_| open.ends.len() < NAMES_MAX)?;
+        open.ends.push(ends);
+        let place = Place { at, turned: client != first };
+        self.by_ends.insert(ends, place);
+        Some(place)
     }
 
     fn open(&self, at: usize) -> &Open<S::Kept> {
@@ -292,7 +326,7 @@ impl<S: ExchangeSink> Assembler<S> {
         end: usize,
         segment: &Segment<'_>,
         first: (PacketNumber, u64),
-    ) -> usize {
+    ) -> Place {
         if self.by_ends.len() >= CONNECTIONS_MAX {
             self.give_up_silent();
         }
@@ -307,15 +341,23 @@ impl<S: ExchangeSink> Assembler<S> {
         let number = tap::Connection(self.numbers);
         self.numbers += 1;
         let tcp = TcpConnection::new(number, addresses, repute, first);
-        let open =
-            Box::new(Open { ends, tcp, heard: 0, is_closed: false, waits: false, strangers: None });
+        let open = Box::new(Open {
+            ends: vec![ends],
+            tcp,
+            heard: 0,
+            is_closed: false,
+            waits: false,
+            strangers: None,
+        });
         let at = self.free.pop().unwrap_or_else(|| {
             self.connections.push(None);
             self.connections.len() - 1
         });
         self.connections[at] = Some(open);
-        self.by_ends.insert(ends, at);
-        at
+        self.beginnings.keep(segment, first.1, at);
+        let place = Place { at, turned: false };
+        self.by_ends.insert(ends, place);
+        place
     }
 
     /// Nothing more is expected of a connection.
@@ -326,7 +368,12 @@ impl<S: ExchangeSink> Assembler<S> {
         let mut cx = Context { sink: &mut self.sink, budget: &mut self.budget };
         open.tcp.end(why, &mut cx);
         self.held_bytes -= held_before;
-        self.by_ends.remove(&open.ends);
+        for ends in &open.ends {
+            self.by_ends.remove(ends);
+        }
+        if open.tcp.is_begun() {
+            self.beginnings.forget(at);
+        }
         self.last = None;
         if open.is_closed {
             self.closed.retain(|&closed| closed != at);

@@ -118,6 +118,16 @@ impl<K> TcpConnection<K> {
         self.rst || self.streams.iter().all(|s| s.fin_at.is_some())
     }
 
+    /// Which end the client is, as far as is known.
+    pub(super) fn client(&self) -> Option<usize> {
+        self.client
+    }
+
+    /// Whether its SYN was seen.
+    pub(super) fn is_begun(&self) -> bool {
+        self.syn
+    }
+
     /// Where the broker is, once that is certain.
     pub(super) fn certain_broker(&self) -> Option<SocketAddr> {
         let certain = self.protocol == Protocol::Kafka && self.pairing.counts.responses > 0;

@@ -4,7 +4,7 @@
 //! * [`assembler`]: packets of many connections into exchanges; under it `connection` (one TCP
 //!   connection), `stream` (one direction of it, in order), `framer` (bytes to frames), `pairing`
 //!   (frames to exchanges), `sniff` (what is spoken at all), `patience` (how long a hole is waited
-//!   for) and `strangers` (ports used again).
+//!   for), `strangers` (ports used again) and `translated` (one connection under two addresses).
 //! * [`live`]: packets of an interface as they pass; `filter`, which of them the kernel lets pass.
 //! * [`recorder`]: what our own client or proxy said and heard, into a pcapng file as it happens.
 //!
@@ -22,6 +22,7 @@ pub mod recorder;
 mod sniff;
 mod strangers;
 mod stream;
+mod translated;
 
 pub use assembler::{Assembler, AssemblerOptions, PacketCounts};
 pub use files::{CaptureSummary, FileSummary, read_captures};

@@ -30,6 +30,8 @@ pub(super) struct Strangers {
 /// One of them.
 #[derive(Debug)]
 pub(super) struct Stranger {
+    /// Which end of the connection said it.
+    end: usize,
     source: SocketAddr,
     target: SocketAddr,
     sequence: u32,
@@ -55,20 +57,20 @@ impl Stranger {
     }
 
     /// The number after its last; SYN takes one.
-    fn end(&self) -> u32 {
+    fn after(&self) -> u32 {
         self.sequence.wrapping_add(self.payload_bytes + u32::from(self.flags.syn))
     }
 
-    fn is_followed_by(&self, segment: &Segment<'_>, kept: usize) -> Following {
+    fn is_followed_by(&self, end: usize, segment: &Segment<'_>, kept: usize) -> Following {
         let Segment { sequence, acknowledgement, flags, .. } = *segment;
-        if self.source == segment.source {
-            return match sequence == self.end() && !flags.syn {
+        if self.end == end {
+            return match sequence == self.after() && !flags.syn {
                 true if kept >= 2 => Following::Surely,
                 true if self.flags.syn => Following::Perhaps,
                 _ => Following::No,
             };
         }
-        let apart = acknowledgement.wrapping_sub(self.end()).cast_signed();
+        let apart = acknowledgement.wrapping_sub(self.after()).cast_signed();
         let answers = flags.ack
             && match self.flags {
                 // Numbers of the live connection may be near these.
@@ -98,8 +100,9 @@ impl Strangers {
     }
 
     /// Whether a segment follows from those that are kept.
-    pub(super) fn are_followed_by(&self, segment: &Segment<'_>) -> Following {
-        let following = |stranger: &Stranger| stranger.is_followed_by(segment, self.kept.len());
+    pub(super) fn are_followed_by(&self, end: usize, segment: &Segment<'_>) -> Following {
+        let kept = self.kept.len();
+        let following = |stranger: &Stranger| stranger.is_followed_by(end, segment, kept);
         self.kept.iter().map(following).max().unwrap_or(Following::No)
     }
 
@@ -108,15 +111,23 @@ impl Strangers {
         self.kept.iter().any(|stranger| stranger.flags.syn)
     }
 
-    pub(super) fn keep(&mut self, segment: &Segment<'_>, number: PacketNumber, time_ns: u64) {
+    pub(super) fn keep(
+        &mut self,
+        end: usize,
+        segment: &Segment<'_>,
+        number: PacketNumber,
+        time_ns: u64,
+    ) {
         let bytes = segment.payload.len();
         // What came before another SYN is not what it begins.
-        let begins = segment.flags.syn && !segment.flags.ack;
+        let is_known = |kept: &Stranger| kept.flags.syn && kept.sequence == segment.sequence;
+        let begins = segment.flags.syn && !segment.flags.ack && !self.kept.iter().any(is_known);
         if begins || self.kept.len() == KEPT_MAX || self.bytes + bytes > KEPT_BYTES_MAX {
             *self = Self::default();
         }
         self.bytes += bytes;
         self.kept.push(Stranger {
+            end,
             source: segment.source,
             target: segment.target,
             sequence: segment.sequence,

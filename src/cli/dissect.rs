@@ -134,6 +134,14 @@ fn say_counts(counts: &LineCounts, torn_shown: bool) {
     }
     note(counts.tls, "connections speak TLS: nothing in them can be read");
     note(counts.other, "connections speak something else");
+    note(
+        counts.one_sided,
+        "connections of which one side alone was captured show no request: not shown",
+    );
+    note(
+        counts.bad_lengths,
+        "lengths of frames cannot be: what follows was searched for the next (--verbose tells where)",
+    );
     let [gaps, bytes] = counts.gaps;
     note(gaps, &format!("gaps: {} bytes are missing from the capture", grouped(bytes)));
     note(counts.out_of_order, "times so much waited for a response that lines are out of order");

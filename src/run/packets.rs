@@ -15,7 +15,7 @@ use crate::checker::wire::{WireCheck, WireFound};
 use crate::checker::{Expectation, FileDamage, Verdict, World};
 use crate::history::facts::{Fact, FactOptions, FactSink, FactTaker, Seen};
 use crate::history::rebuild::Rebuild;
-use crate::history::wire::{ConnectionFacts, ConnectionSummary, StreamTrouble};
+use crate::history::wire::{ConnectionFacts, ConnectionSummary, Protocol, StreamTrouble};
 use crate::history::{Connection, History};
 
 use super::listen::numbered_file;
@@ -56,7 +56,10 @@ impl Source {
             Box::new(File::open(path)?)
         };
         let (head, rest) = peek(read)?;
-        let is_capture = is_capture(&head) || is_named_capture(path);
+        // Who was to write into the pipe wrote nothing: that is no history in which nothing happened.
+        let is_capture = is_capture(&head)
+            || is_named_capture(path)
+            || (head.is_empty() && path == Path::new("-"));
         let read = BufReader::with_capacity(PEEKED_BYTES, Cursor::new(head).chain(rest));
         let read: Box<dyn BufRead + Send> = Box::new(read);
         Ok(Self { path: path.to_owned(), read, is_capture })
@@ -123,8 +126,31 @@ pub(super) struct Packets {
     pub(super) history: History,
     left_out: u64,
     tls_connections: u64,
+    silent: Silent,
     summary: CaptureSummary,
     paths: Vec<PathBuf>,
+}
+
+/// Connections that yielded nothing.
+#[derive(Debug, Clone, Copy, Default)]
+struct Silent {
+    /// They speak something else.
+    other: u64,
+    /// One side alone was captured, and what it says is no request.
+    one_sided: u64,
+}
+
+impl Silent {
+    fn count(&mut self, summary: &ConnectionSummary) {
+        let said = summary.directions.map(|direction| direction.bytes > 0);
+        match (summary.protocol, said) {
+            (Protocol::Other | Protocol::Unknown, [true, false] | [false, true]) => {
+                self.one_sided += 1;
+            }
+            (Protocol::Other, _) => self.other += 1,
+            _ => {}
+        }
+    }
 }
 
 /// Judges facts, and rebuilds operations of them where there is no other history.
@@ -133,6 +159,7 @@ struct Taker {
     rebuild: Option<Rebuild>,
     proofs: Option<Proofs>,
     brokers: FxHashMap<Connection, SocketAddr>,
+    silent: Silent,
 }
 
 impl FactTaker for Taker {
@@ -166,6 +193,7 @@ impl FactTaker for Taker {
 
     fn closed(&mut self, summary: &ConnectionSummary, explained_bytes: u64) {
         self.brokers.remove(&summary.facts.connection);
+        self.silent.count(summary);
         self.check.closed(summary, explained_bytes);
     }
 }
@@ -188,15 +216,16 @@ pub(super) fn check(
         rebuild: rebuild.then(Rebuild::default),
         proofs,
         brokers: FxHashMap::default(),
+        silent: Silent::default(),
     };
     let sink = FactSink::new(taker, FactOptions { keep_records });
     let reads = sources.into_iter().map(|source| source.read).collect();
     let (sink, summary) = read_captures(reads, AssemblerOptions::default(), sink)?;
-    let Taker { check, rebuild, proofs, .. } = sink.finish();
+    let Taker { check, rebuild, proofs, silent, .. } = sink.finish();
     let tls_connections = check.tls_connections();
     let (history, left_out) = rebuild.map_or_else(Default::default, Rebuild::finish);
     let found = check.finish();
-    Ok(Packets { found, proofs, history, left_out, tls_connections, summary, paths })
+    Ok(Packets { found, proofs, history, left_out, tls_connections, silent, summary, paths })
 }
 
 /// Cases of each invariant shown unless something else is asked for.
@@ -226,7 +255,8 @@ impl Packets {
 
     /// Adds to a verdict what was found.
     pub(super) fn add_to(self, verdict: &mut Verdict, expected: &Expectation) {
-        let Self { mut found, proofs, left_out, tls_connections, summary, paths, .. } = self;
+        let Self { mut found, proofs, left_out, tls_connections, silent, summary, paths, .. } =
+            self;
         if expected.world == World::Open {
             // There is no other history that would show them.
             found.anomalies.append(&mut found.operations);
@@ -262,6 +292,17 @@ impl Packets {
         }
         if tls_connections > 0 {
             let text = format!("{tls_connections} connections speak TLS: nothing in them was read");
+            verdict.observations.push(text);
+        }
+        if silent.other > 0 {
+            let text = format!("{} connections speak something else than Kafka", silent.other);
+            verdict.observations.push(text);
+        }
+        if silent.one_sided > 0 {
+            let text = format!(
+                "{} connections of which one side alone was captured show no request",
+                silent.one_sided
+            );
             verdict.observations.push(text);
         }
         for (what, packets) in &summary.packets.unread {

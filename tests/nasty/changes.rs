@@ -119,6 +119,27 @@ pub(crate) fn old_reset(segs: &[Seg], distance: u32) -> Vec<Seg> {
     })
 }
 
+/// Each packet as it goes in and as it comes out where addresses are translated: those of the
+/// clients, or those of the brokers.
+pub(crate) fn translated(segs: &[Seg], of_clients: bool) -> Vec<Seg> {
+    let clients = clients(segs);
+    let moved = |mut end: SocketAddr| {
+        end.set_ip([192, 168, 77, 7].into());
+        end
+    };
+    each(segs, |seg| {
+        let from_client = clients.contains(&(seg.from, seg.to));
+        let mut copy = seg.clone();
+        copy.time_ns += 40_000;
+        if from_client == of_clients {
+            copy.from = moved(copy.from);
+        } else {
+            copy.to = moved(copy.to);
+        }
+        vec![seg.clone(), copy]
+    })
+}
+
 /// The sequence numbers of every direction begin elsewhere: at `beginning` of its number.
 pub(crate) fn renumbered(segs: &[Seg], beginning: impl Fn(u32) -> u32) -> Vec<Seg> {
     let mut shifts: BTreeMap<(SocketAddr, SocketAddr), u32> = BTreeMap::new();

@@ -21,7 +21,7 @@ use std::path::{Path, PathBuf};
 use changes::{
     again, among_others, both_open, delayed, each, ended_with_data, fast_open, followed, joined,
     keep_alive, numbers, old_reset, old_syn, one_side, part, preceded, renumbered, reset, shuffled,
-    small, three_brokers, without,
+    small, three_brokers, translated, without,
 };
 use fencepost::capture::{AssemblerOptions, CaptureSummary, read_captures};
 use fencepost::history::wire::{
@@ -374,6 +374,12 @@ fn beginnings_and_ends(base: &mut Base) {
     let begun: BTreeSet<_> = segs.iter().filter(|s| s.is(SYN)).map(Seg::ends).collect();
     if segs.iter().any(|s| !begun.contains(&s.ends())) {
         return; // What was there before the capture cannot begin again.
+    }
+    // Numbers as systems choose them.
+    let chosen = renumbered(&segs, |n| 0x3456_789a_u32.wrapping_mul(2 * n + 1));
+    for of_clients in [true, false] {
+        let all = translated(&chosen, of_clients);
+        base.segs(&format!("addresses translated, of_clients={of_clients}"), &all, Expected::Same);
     }
     for distance in [3, 100_000, 50_000u32.wrapping_neg(), 0x5123_4567, 0xa123_4567] {
         for challenged in [false, true] {

@@ -68,6 +68,10 @@ pub struct LineCounts {
     pub tls: u64,
     /// Connections that speak something else.
     pub other: u64,
+    /// Connections of which one side alone was captured, and what it says is no request.
+    pub one_sided: u64,
+    /// Frames whose lengths cannot be.
+    pub bad_lengths: u64,
     /// Places where bytes are missing, and how many bytes.
     pub gaps: [u64; 2],
     /// Times that lines were written out of order, because too many were held.
@@ -510,9 +514,13 @@ impl<W: Write> ExchangeSink for Lines<W> {
     }
 
     fn trouble(&mut self, trouble: &StreamTrouble) {
-        if let StreamTroubleKind::Gap { bytes } = trouble.kind {
-            self.counts.gaps[0] += 1;
-            self.counts.gaps[1] += bytes;
+        match trouble.kind {
+            StreamTroubleKind::Gap { bytes } => {
+                self.counts.gaps[0] += 1;
+                self.counts.gaps[1] += bytes;
+            }
+            StreamTroubleKind::BadLength(_) => self.counts.bad_lengths += 1,
+            _ => {}
         }
         if let Some(tell) = self.on_trouble {
             tell(trouble);
@@ -522,7 +530,14 @@ impl<W: Write> ExchangeSink for Lines<W> {
     fn closed(&mut self, summary: &ConnectionSummary) {
         self.connections.remove(&summary.facts.connection);
         self.counts.tls += u64::from(summary.protocol == Protocol::Tls);
-        self.counts.other += u64::from(summary.protocol == Protocol::Other);
+        let said = summary.directions.map(|direction| direction.bytes > 0);
+        match (summary.protocol, said) {
+            (Protocol::Other | Protocol::Unknown, [true, false] | [false, true]) => {
+                self.counts.one_sided += 1;
+            }
+            (Protocol::Other, _) => self.counts.other += 1,
+            _ => {}
+        }
     }
 }
 
