@@ -32,6 +32,7 @@ struct Kept {
     wire_bytes: u32,
     time_ns: u64,
     ends: Option<(SocketAddr, SocketAddr)>,
+    has_payload: bool,
 }
 
 impl Kept {
@@ -47,9 +48,11 @@ fn read(capture: &Path) -> Vec<Kept> {
     let mut packets = Vec::new();
     while let Ok(Some(packet)) = reader.next_packet() {
         let dissected = dissect(packet.link_type, packet.data, packet.wire_bytes, &mut fragments);
-        let ends = match dissected {
-            Dissected::Tcp(segment) => Some((segment.source, segment.target)),
-            _ => None,
+        let (ends, has_payload) = match dissected {
+            Dissected::Tcp(segment) => {
+                (Some((segment.source, segment.target)), !segment.payload.is_empty())
+            }
+            _ => (None, true),
         };
         packets.push(Kept {
             link_type: packet.link_type,
@@ -57,6 +60,7 @@ fn read(capture: &Path) -> Vec<Kept> {
             wire_bytes: packet.wire_bytes,
             time_ns: packet.time_ns,
             ends,
+            has_payload,
         });
     }
     packets
@@ -147,6 +151,7 @@ const LOSSES: &[(&str, Loss)] = &[
         left.iter_mut().for_each(|kept| kept.data.truncate(snaplen));
         vec![left]
     }),
+    ("packets without payload", |packets, _| one(packets, |kept| kept.has_payload)),
     ("nothing, in two files", |packets, random| {
         let by_connection = random.below(2) == 0;
         let chosen = connections(packets);
@@ -277,6 +282,28 @@ fn what_is_left_of_a_capture_of_the_corpus_shows_no_more_than_the_whole() {
         }
     }
     assert!(found.is_empty(), "{}", found.join("\n"));
+}
+
+#[test]
+fn a_capture_of_data_alone_shows_what_the_whole_shows() {
+    let mut folders = vec![Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/captures")];
+    folders.extend(std::env::var_os("FENCEPOST_CAPTURES").map(PathBuf::from));
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data.pcapng");
+    let mut wrong = Vec::new();
+    for capture in folders.iter().flat_map(|folder| captures(folder)) {
+        let Some(whole) = judged(std::slice::from_ref(&capture)) else { continue };
+        if whole.bad_types.is_empty() {
+            continue;
+        }
+        write(&data, read(&capture).iter().filter(|kept| kept.has_payload));
+        let left = judged(std::slice::from_ref(&data)).unwrap();
+        if left.bad_types != whole.bad_types {
+            let (whole, left) = (whole.bad_types, left.bad_types);
+            wrong.push(format!("{}: {whole:?} {left:?}", capture.display()));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
 #[test]

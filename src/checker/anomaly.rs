@@ -440,7 +440,7 @@ pub const ANOMALIES: &[Anomaly] = &[
         "Within one operation, polls of a key went back or repeated a record."),
     row("int-poll-skip", Queue, Always, ClosedWorld, 8, &[],
         "Within one operation, polls of a key skipped records known to be in the log."),
-    row("nonmonotonic-poll", Queue, AssignOnly, ClosedWorld, 8, &[],
+    row("nonmonotonic-poll", Queue, AssignOnly, ClosedWorldOrLog, 8, &[],
         "A process's later poll of a key went back or repeated a record."),
     row("poll-skip", Queue, AssignOnly, ClosedWorld, 8, &[],
         "A process's later poll of a key skipped records known to be in the log."),

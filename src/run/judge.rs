@@ -162,9 +162,10 @@ fn inputs(files: &[PathBuf], given: &Given) -> Result<Inputs, JudgeError> {
     for path in files {
         let mut paths = vec![path.clone()];
         if path.is_dir() {
-            inputs.expectation = expectation_of(&read_plan(&path.join("plan.toml"))?);
+            let plan = read_plan(&path.join("plan.toml"))?;
+            inputs.expectation = expectation_of(&plan);
             paths = vec![path.join("history.jsonl")];
-            paths.extend(packets::of_folder(path));
+            paths.extend(packets::of_folder(path, &plan));
         }
         for path in paths {
             let source = Source::open(&path)
@@ -285,7 +286,7 @@ pub fn judge_run(
     let read_ns = clock.now_ns();
     let expectation = expectation_of(plan);
     let mut verdict = checker::check(&recorded.history, &expectation);
-    let judged = packets::of_folder(record.folder());
+    let judged = packets::of_folder(record.folder(), plan);
     let own = packets::own_of_folder(record.folder());
     let beside = if judged == own { Vec::new() } else { sources(&own)? };
     let beside = read_packets(beside, &expectation, Some(&verdict))?;

@@ -19,6 +19,7 @@ use crate::history::wire::{ConnectionFacts, ConnectionSummary, Protocol, StreamT
 use crate::history::{Connection, History};
 
 use super::listen::numbered_file;
+use super::plan::Plan;
 use super::tcpdump;
 
 /// Bytes that are looked at to tell what a file is.
@@ -105,9 +106,14 @@ fn is_named_capture(path: &Path) -> bool {
 }
 
 /// The capture that a run folder is judged by: tcpdump's where it was asked for, else our own.
-pub(super) fn of_folder(folder: &Path) -> Vec<PathBuf> {
+/// Where a proxy stands between, tcpdump hears what it made of what clients said: a request that
+/// came late looks as if its client had said it late.
+pub(super) fn of_folder(folder: &Path, plan: &Plan) -> Vec<PathBuf> {
     let tcpdump = folder.join(tcpdump::FILE);
-    if tcpdump.is_file() { vec![tcpdump] } else { own_of_folder(folder) }
+    match tcpdump.is_file() && !plan.has_proxy() {
+        true => vec![tcpdump],
+        false => own_of_folder(folder),
+    }
 }
 
 /// Our own capture: `wire.pcapng`, then `wire.1.pcapng` and so on.

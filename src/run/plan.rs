@@ -270,6 +270,14 @@ part_of_the_default! {
 }
 
 impl Plan {
+    /// Whether a proxy stands between the workload and the brokers: rules, a control of them, or
+    /// faults of the wire ask for it.
+    #[must_use]
+    pub fn has_proxy(&self) -> bool {
+        let is_asked = !self.proxy.rules.is_empty() || self.proxy.control.is_some();
+        is_asked || self.nemesis.has("wire") || self.nemesis.has("cut")
+    }
+
     /// The name of the folder runs like this one share: workload and broker.
     #[must_use]
     pub fn name(&self) -> String {

@@ -212,9 +212,7 @@ fn way_in(
     record: &RunRecord,
     brokers: &dyn broker::Cluster,
 ) -> Result<Option<Arc<Proxy>>, RunError> {
-    let needs = |fault| plan.nemesis.has(fault);
-    let is_asked = !plan.proxy.rules.is_empty() || plan.proxy.control.is_some();
-    if !is_asked && !needs("wire") && !needs("cut") {
+    if !plan.has_proxy() {
         return Ok(None);
     }
     let mut rules = Rules::new(*chance);

@@ -140,6 +140,10 @@ bugs! {
         must ["poll-skip" "int-poll-skip" "lost-write"] and ["L9-record-changed"]
         may ["unseen" "torn-transaction" "P1-ack-not-in-log" "L7-aborted-data-exposed"
              "L5-transaction-unclosed"]
+    StepBackOnFetch "step-back-on-fetch"
+        does "answers some requests of a fetch session from before the offset that they ask for"
+        provoked by ""
+        must ["nonmonotonic-poll"] may []
     AckBeforeAppend "ack-before-append"
         does "acknowledges what it keeps only a little later, and forgets it when it is killed"
         provoked by "a restart"

@@ -67,7 +67,10 @@ pub(super) fn fetch(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer {
         let mut cluster = node.lock();
         match cluster.mischief.rolls(Bug::RefuseAnnounced, 50) {
             true => Err(ErrorCode::UNSUPPORTED_VERSION),
-            false => cluster.fetch_sessions.plan(&request, call.version(), node.now_ms()),
+            false => {
+                let plan = cluster.fetch_sessions.plan(&request, call.version(), node.now_ms());
+                plan.map(|plan| step_back(&mut cluster, plan))
+            }
         }
     };
     let plan = match planned {
@@ -107,6 +110,17 @@ pub(super) fn fetch(node: &Arc<Node>, call: Call, out: &mut Outbox) -> Answer {
             fetch.attempt(node, out, occasion == Occasion::Deadline)
         }),
     })
+}
+
+/// What a broker with a bug makes of the positions of a session.
+fn step_back(cluster: &mut Cluster, mut plan: Plan) -> Plan {
+    let goes_on = matches!(plan.session, SessionUse::Incremental(_));
+    if goes_on && cluster.mischief.rolls(Bug::StepBackOnFetch, 10) {
+        for wanted in plan.wanted.iter_mut().filter(|wanted| wanted.fetch_offset > 0) {
+            wanted.fetch_offset -= 1;
+        }
+    }
+    plan
 }
 
 impl Fetch {

@@ -188,6 +188,7 @@ fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
 pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut Parts) {
     let Stage { ledger, topics, logs, unseen, .. } = stage;
     let mut broken = Vec::new();
+    let mut verified: Vec<Ack> = Vec::new();
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
         let cluster = topics.cluster_of(id);
@@ -200,6 +201,8 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
             let places = places.get_or_insert_with(by_identity);
             places.get(&ack.body.identity()).map(|&at| log.batches[at])
         };
+        verified.clear();
+        let first_broken = broken.len();
         let disowned = log.disowned.iter().map(|ack| (ack, true));
         for (ack, is_disowned) in log.acks.iter().map(|ack| (ack, false)).chain(disowned) {
             let judged = match log.batch_around(ack.base) {
@@ -214,6 +217,7 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
                 // That two were given the offset was said when it was.
                 Judged::Held | Judged::Unknown if is_disowned => continue,
                 Judged::Held => {
+                    verified.push(*ack);
                     ledger.held(P1);
                     // Of transactions it takes the marker.
                     if ack.body.kind == Kind::Plain {
@@ -243,6 +247,14 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
             }
             ledger.operation_unknown(Named::LostWrite);
             unseen.acknowledged += u64::from(log.stretch(ack.base).is_none());
+        }
+        if broken.len() > first_broken {
+            let reach = Reach::of(&verified);
+            for (_, ack, _, _, place, _) in &mut broken[first_broken..] {
+                if matches!(place, Place::Nowhere) && !reach.is_all_read(ack, log) {
+                    *place = Place::Unknown;
+                }
+            }
         }
     }
     ledger.unknown_times(P1, logs.forgotten[1]);
@@ -283,6 +295,59 @@ fn is_to_be_read(ack: &Ack, cluster: Cluster, transactions: &Transactions) -> bo
     let Body { kind, producer_id, producer_epoch, .. } = ack.body;
     let end = || transactions.end_of((cluster, producer_id), producer_epoch, &ack.mark);
     kind != Kind::Transactional || end().is_some_and(|(end, _)| end.committed)
+}
+
+/// Between which offsets a batch can stand: what was acknowledged before it was sent stands before
+/// it, what was sent after it was acknowledged behind.
+struct Reach<'a> {
+    /// Acknowledged batches that stand where they should, by when that was said; with each the one
+    /// of the highest offset up to there.
+    answered: Vec<(&'a Ack, &'a Ack)>,
+    /// The same by when they were sent, the last first; with each the one of the lowest.
+    sent: Vec<(&'a Ack, &'a Ack)>,
+}
+
+/// Acknowledgements looked at for one whose order in time is certain.
+const LOOKED_AT: usize = 64;
+
+impl<'a> Reach<'a> {
+    fn of(verified: &'a [Ack]) -> Self {
+        let answered_ns = |ack: &Ack| ack.mark.response().map_or(u64::MAX, |at| at.time_ns);
+        let mut answered: Vec<(&Ack, &Ack)> = verified.iter().map(|ack| (ack, ack)).collect();
+        let mut sent = answered.clone();
+        answered.sort_by_key(|(ack, _)| answered_ns(ack));
+        sent.sort_by_key(|(ack, _)| std::cmp::Reverse(ack.first.request().time_ns));
+        for at in 1..answered.len() {
+            let ((_, best), (_, before)) = (answered[at], answered[at - 1]);
+            answered[at].1 = if before.base > best.base { before } else { best };
+            let ((_, best), (_, before)) = (sent[at], sent[at - 1]);
+            sent[at].1 = if before.base < best.base { before } else { best };
+        }
+        Self { answered, sent }
+    }
+
+    /// Whether every offset at which the batch can stand was read.
+    fn is_all_read(&self, ack: &Ack, log: &Log) -> bool {
+        let sent_ns = ack.first.request().time_ns;
+        let Some(answered) = ack.mark.response() else { return false };
+        let earlier = self.answered.partition_point(|(other, _)| {
+            other.mark.response().is_some_and(|at| at.time_ns < sent_ns)
+        });
+        let later = self
+            .sent
+            .partition_point(|(other, _)| other.first.request().time_ns > answered.time_ns);
+        let before = self.answered[..earlier].iter().rev().take(LOOKED_AT);
+        let before = before.map(|(_, best)| best).find(|best| best.mark.is_before(&ack.first));
+        let behind = self.sent[..later].iter().rev().take(LOOKED_AT);
+        let behind = behind.map(|(_, best)| best).find(|best| ack.mark.is_before(&best.first));
+        let behind = behind.map(|best| best.base);
+        let end = log.end.filter(|(_, told)| ack.mark.is_before(told)).map(|(end, _)| end);
+        let from = before.map_or(log.log_start, |best| best.base + 1);
+        match behind.into_iter().chain(end).min() {
+            Some(to) => from >= to || log.is_covered(from, to - 1),
+            None => false,
+        }
+    }
 }
 
 enum Judged {

@@ -3,12 +3,15 @@
 //! W1 needs to have seen: a connection without a hole; a response without a request proves
 //! something only where the capture goes on with that connection, or the id was answered already; a
 //! request that was overtaken, only where a response had been heard before it.
-//! W2: a whole response of a version the table knows. W3: its error codes. W4: what the same
+//! W2: a whole response of a version the table knows, on a connection whose beginning was captured
+//! or of which one response was understood before. W3: its error codes. W4: what the same
 //! broker announced.
 //!
 //! Not checked: requests that do not decode (a client may send anything); error codes that many
-//! APIs share, and those of APIs that clients seldom use; APIs and versions newer than the table; silence (a broker
-//! may close at any time, and Kafka does so where it does not know a version).
+//! APIs share, and those of APIs that clients seldom use; APIs and versions newer than the table; silence. A broker
+//! may close a connection in place of an answer: it is shut down, it does not know a version or does
+//! not understand a request, acks=0 failed before it, a session of SASL is over. It may also take its
+//! time: no answer has a deadline. Only who answers a later request has passed the earlier one over.
 
 use std::net::SocketAddr;
 
@@ -44,6 +47,18 @@ struct Conversation {
     /// A response without a request, the whole exchanges before it, and whether its id was answered.
     strays: Vec<(Mark, u64, bool)>,
     overtaken: Vec<Mark>,
+    /// Exchanges whose bodies decoded.
+    sound: u64,
+    /// Responses that do not decode, before any that did.
+    unsound: Vec<Unsound>,
+}
+
+/// A response that does not decode.
+#[derive(Debug)]
+struct Unsound {
+    fields: Vec<(&'static str, serde_json::Value)>,
+    mark: Mark,
+    explanation: String,
 }
 
 /// Watches the form of messages.
@@ -90,9 +105,8 @@ impl Framing {
             }
             Ending::Unanswered(_) => {}
         }
-        let hurt = conversation.hurt;
         if fact.ending == Ending::Answered {
-            body(stage, fact, hurt);
+            body(stage, fact, conversation);
             errors(stage, fact);
             self.version(stage, fact);
         }
@@ -137,6 +151,13 @@ impl Framing {
         }
         let gaps = summary.directions.iter().any(|direction| direction.gaps > 0);
         let hurt = conversation.hurt || gaps || summary.torn != [0, 0];
+        // Where a message begins in the middle of a stream is a guess until one was understood.
+        for Unsound { fields, mark, explanation } in conversation.unsound {
+            match summary.syn {
+                true => stage.ledger.broken(W2, fields, &[mark], explanation),
+                false => stage.ledger.unknown(W2),
+            }
+        }
         for &(mark, before, repeated) in &conversation.strays {
             let goes_on = before > 0 && conversation.kept > before;
             if hurt || !repeated && !goes_on {
@@ -164,11 +185,11 @@ impl Framing {
             );
             stage.ledger.broken(W1, correlation(mark), &[*mark], explanation);
         }
-        let Conversation { exchanges, kept, overtaken, .. } = &conversation;
+        let Conversation { exchanges, kept, overtaken, .. } = conversation;
         let unanswered = exchanges - kept - overtaken.len() as u64;
-        stage.ledger.unknown_times(W1, unanswered + if hurt { *kept } else { 0 });
+        stage.ledger.unknown_times(W1, unanswered + if hurt { kept } else { 0 });
         if !hurt {
-            (0..*kept).for_each(|_| stage.ledger.held(W1));
+            (0..kept).for_each(|_| stage.ledger.held(W1));
         }
     }
 }
@@ -181,9 +202,9 @@ fn api(fact: &Fact) -> Vec<(&'static str, serde_json::Value)> {
     vec![("api", json!(fact.api_key.to_string())), ("api_version", json!(fact.api_version))]
 }
 
-fn body(stage: &mut Stage, fact: &Fact, hurt: bool) {
+fn body(stage: &mut Stage, fact: &Fact, conversation: &mut Conversation) {
     match &fact.malformed {
-        Some(error) if !hurt => {
+        Some(error) if !conversation.hurt => {
             let mut fields = api(fact);
             fields.push(("error", json!(error.to_string())));
             let explanation = format!(
@@ -191,9 +212,19 @@ fn body(stage: &mut Stage, fact: &Fact, hurt: bool) {
                  {error}.",
                 fact.api_key, fact.api_version
             );
-            stage.ledger.broken_by(W2, fields, &fact.seen, explanation);
+            let mark = Mark::of(&fact.seen);
+            if conversation.sound > 0 {
+                stage.ledger.broken(W2, fields, &[mark], explanation);
+            } else if conversation.unsound.len() < STRAYS_MAX {
+                conversation.unsound.push(Unsound { fields, mark, explanation });
+            } else {
+                stage.ledger.unknown(W2);
+            }
         }
-        None if fact.response_walked => stage.ledger.held(W2),
+        None if fact.response_walked => {
+            conversation.sound += 1;
+            stage.ledger.held(W2);
+        }
         _ => stage.ledger.unknown(W2),
     }
 }

@@ -33,6 +33,8 @@ pub(super) struct Ledger {
     tallies: [Tally; Invariant::COUNT],
     /// What has a name of its own beside the invariant that it breaks.
     regressions: Tally,
+    /// Fetch sessions that were taken back.
+    steps_back: Tally,
     /// What operations would show, by its name there.
     operations: [Tally; Named::ALL.len()],
     connections: FxHashMap<u64, (SocketAddr, SocketAddr)>,
@@ -47,6 +49,7 @@ impl Ledger {
         Self {
             tallies,
             regressions: Tally::default(),
+            steps_back: Tally::default(),
             operations: std::array::from_fn(|_| Tally::default()),
             connections: FxHashMap::default(),
             cases_max,
@@ -112,6 +115,31 @@ impl Ledger {
         if self.regressions.cases.len() < self.cases_max {
             let case = self.case(fields, marks, explanation);
             self.regressions.cases.push(case);
+        }
+    }
+
+    /// An answer to a fetch session goes on where the session is.
+    pub(super) fn goes_on(&mut self) {
+        self.steps_back.checked += 1;
+    }
+
+    /// It cannot be said where the session is.
+    pub(super) fn goes_somewhere(&mut self) {
+        self.steps_back.could_not += 1;
+    }
+
+    /// An answer takes a fetch session back.
+    pub(super) fn went_back(
+        &mut self,
+        fields: Vec<(&'static str, Json)>,
+        marks: &[Mark],
+        explanation: String,
+    ) {
+        self.steps_back.checked += 1;
+        self.steps_back.broken += 1;
+        if self.steps_back.cases.len() < self.cases_max {
+            let case = self.case(fields, marks, explanation);
+            self.steps_back.cases.push(case);
         }
     }
 
@@ -187,6 +215,7 @@ impl Ledger {
         for (named, tally) in Named::ALL.into_iter().zip(self.operations) {
             tally.enter(named.name(), &mut books.operations, &mut books.checks);
         }
+        self.steps_back.enter("nonmonotonic-poll", &mut books.found, &mut books.checks);
         let Tally { broken, cases, .. } = self.regressions;
         if broken > 0 {
             let found = Found { count: broken, bad: true, cases };

@@ -10,7 +10,8 @@
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
 //! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`,
 //!   with `reads` and `zombies`, says what that proves of operations, by the names of histories.
-//! * `log` and `transactions` hold what is known; `ledger` what was found.
+//! * `log` and `transactions` hold what is known; `ledger` what was found; `in_order` puts facts of
+//!   connections that were understood late where they belong.
 //!
 //! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
 //! and what had to go is counted as not checked.
@@ -22,6 +23,7 @@ mod errors;
 mod fencing;
 mod framing;
 mod groups;
+mod in_order;
 mod invariant;
 mod ledger;
 mod log;
@@ -48,6 +50,7 @@ use self::acks::Acks;
 use self::fencing::Fencing;
 use self::framing::Framing;
 use self::groups::Groups;
+use self::in_order::InOrder;
 use self::ledger::Books;
 use self::offsets::CommittedOffsets;
 use self::operations::Parts;
@@ -87,6 +90,7 @@ pub struct WireCheck {
     offsets: CommittedOffsets,
     stats: WireStats,
     tls_connections: u64,
+    in_order: InOrder,
 }
 
 impl WireCheck {
@@ -104,6 +108,7 @@ impl WireCheck {
             offsets: CommittedOffsets::default(),
             stats: WireStats::default(),
             tls_connections: 0,
+            in_order: InOrder::default(),
         }
     }
 
@@ -116,6 +121,9 @@ impl WireCheck {
     /// All facts came by.
     #[must_use]
     pub fn finish(mut self) -> WireFound {
+        while let Some(fact) = self.in_order.pop() {
+            self.judge(&fact);
+        }
         self.transactions.settle(&self.stage.topics);
         self.stage.settle();
         let mut parts = Parts::default();
@@ -137,6 +145,21 @@ impl WireCheck {
         let Books { found, operations, checks } = self.stage.ledger.finish();
         let stats = WireStats { checks, ..self.stats };
         WireFound { anomalies: found, operations, unseen, stats, judged }
+    }
+
+    /// The next fact of any connection.
+    fn judge(&mut self, fact: &Fact) {
+        self.fencing.fact(&mut self.stage, fact);
+        self.transactions.fact(&self.stage, fact);
+        self.groups.fact(&mut self.stage, fact);
+        self.offsets.fact(&mut self.stage, fact);
+        match &fact.deed {
+            Deed::Produce { acks, partitions, .. } => self.produced(fact, *acks, partitions),
+            Deed::Fetch { read_committed, by_consumer, partitions } => {
+                self.fetched(fact, *read_committed, *by_consumer, partitions);
+            }
+            _ => {}
+        }
     }
 
     fn produced(&mut self, fact: &Fact, acks: i16, partitions: &[Produced]) {
@@ -182,16 +205,8 @@ impl FactTaker for WireCheck {
         let broker = self.stage.ledger.broker(fact.seen.connection.0);
         self.stage.topics.learn(&fact, broker);
         self.framing.fact(&mut self.stage, &fact);
-        self.fencing.fact(&mut self.stage, &fact);
-        self.transactions.fact(&self.stage, &fact);
-        self.groups.fact(&mut self.stage, &fact);
-        self.offsets.fact(&mut self.stage, &fact);
-        match &fact.deed {
-            Deed::Produce { acks, partitions, .. } => self.produced(&fact, *acks, partitions),
-            Deed::Fetch { read_committed, by_consumer, partitions } => {
-                self.fetched(&fact, *read_committed, *by_consumer, partitions);
-            }
-            _ => {}
+        if let Some(fact) = self.in_order.push(fact) {
+            self.judge(&fact);
         }
     }
 

@@ -1,5 +1,7 @@
-//! L1, L2 and L9: what a fetch returns, by itself and beside what other fetches returned.
+//! L1, L2 and L9, and `nonmonotonic-poll`: what a fetch returns, by itself and beside what other
+//! fetches returned.
 //!
+//! `nonmonotonic-poll` needs a fetch session of which every request was seen, on one connection.
 //! L1 and L2 need one response. L9 needs to have seen one offset twice. What replicas fetch is
 //! held to L1 and L2 only: above the high watermark it may be truncated again.
 //!
@@ -46,6 +48,7 @@ pub(super) fn fetched(
         fetched.batches.iter().map(ends).for_each(|(from, to)| known.blur(from, to));
         return;
     }
+    went_back(stage, log, fetched, by_name, mark);
     left_out(stage, log, fetched, by_name, mark);
     let mut is_whole = !fetched.unreadable;
     for (batch, &handed) in fetched.batches.iter().zip(handed) {
@@ -100,6 +103,35 @@ fn put(
             changed(stage, log, at, &new);
         }
     }
+}
+
+/// Whether an answer of a fetch session returns what the session had returned before, and what its
+/// client has moved on from: a request said so, and none took it back (KIP-227). A batch that holds
+/// the position may begin below it; one that ends below it is before it.
+fn went_back(stage: &mut Stage, log: LogId, fetched: &Fetched, by_name: bool, mark: Mark) {
+    let (Some(position), Some(returned_to)) = (fetched.fetch_offset, fetched.returned_to) else {
+        return stage.ledger.goes_somewhere();
+    };
+    // Message sets of old clients are made anew of what is in the log.
+    if fetched.batches.iter().any(|batch| batch.header.magic < 2) {
+        return stage.ledger.goes_somewhere();
+    }
+    let lasts = fetched.batches.iter().map(|batch| batch.header.last_offset().0);
+    let Some(last) = lasts.filter(|last| *last < position && *last <= returned_to).max() else {
+        return stage.ledger.goes_on();
+    };
+    if by_name && !stage.topics.is_certain_by_name(log) {
+        return stage.ledger.goes_somewhere();
+    }
+    let explanation = format!(
+        "A fetch session that had returned the offsets of {} up to {returned_to}, and was told to \
+         read on from {position}, returned a batch once more that ends at {last}. Its client did \
+         not ask to go back.",
+        stage.words(log)
+    );
+    let mut fields = stage.place(log, last);
+    fields.push(("fetch_offset", json!(position)));
+    stage.ledger.went_back(fields, &[mark], explanation);
 }
 
 /// Batches that another answer had and this one, which goes past them, has not. What has a key may

@@ -354,6 +354,9 @@ pub struct Fetched {
     pub fetch_offset: Option<i64>,
     /// The leader epoch that the request held the broker to; absent where it named none.
     pub leader_epoch: Option<i32>,
+    /// The last offset that the fetch session had returned before, −1 for none; absent where it is no
+    /// session, or one of which not every request was seen (KIP-227).
+    pub returned_to: Option<i64>,
     /// The error.
     pub error: i16,
     /// The high watermark.

@@ -11,6 +11,7 @@ use rustc_hash::FxHashMap;
 use super::batch::batches_of;
 use super::fact::{Fetched, Topic};
 use super::names::Names;
+use crate::history::tap::Connection;
 
 /// Fetch sessions that are remembered.
 const SESSIONS_MAX: usize = 4_096;
@@ -69,6 +70,8 @@ type Partition = (Topic, i32);
 struct Wanted {
     offset: i64,
     leader_epoch: i32,
+    /// The last offset that was returned on the connection at hand; −1 for none.
+    returned: i64,
 }
 
 /// A Fetch request.
@@ -105,9 +108,10 @@ pub(super) fn request(version: i16, body: &[u8], names: &mut Names) -> Option<Fe
             (7, Scalar::Int(index)) => (partition, leader_epoch) = (index as i32, -1),
             (8, Scalar::Int(epoch)) => leader_epoch = epoch as i32,
             (9, Scalar::Int(offset)) => {
-                asked
-                    .partitions
-                    .insert((topic.clone(), partition), Wanted { offset, leader_epoch });
+                asked.partitions.insert(
+                    (topic.clone(), partition),
+                    Wanted { offset, leader_epoch, returned: -1 },
+                );
             }
             (12, Scalar::Int(index)) => asked.forgotten.push((topic.clone(), index as i32)),
             _ => {}
@@ -122,6 +126,8 @@ pub(super) fn request(version: i16, body: &[u8], names: &mut Names) -> Option<Fe
 struct Session {
     /// The epoch of the last request that was answered.
     epoch: i32,
+    /// On which connection that was.
+    connection: Connection,
     partitions: FxHashMap<Partition, Wanted>,
 }
 
@@ -130,6 +136,15 @@ impl Session {
     fn is_next(&self, epoch: i32) -> bool {
         let next = if self.epoch == i32::MAX { 1 } else { self.epoch + 1 };
         epoch == next
+    }
+
+    /// Nothing is known of what it returned.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "each is changed alone: the order reaches nothing"
+    )]
+    fn return_nothing(&mut self) {
+        self.partitions.values_mut().for_each(|wanted| wanted.returned = -1);
     }
 }
 
@@ -142,7 +157,12 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// Completes an answered request with what its session knows, and remembers it.
-    fn complete(&mut self, broker: SocketAddr, asked: &mut FetchAsked, answered_id: i32) {
+    fn complete(
+        &mut self,
+        (broker, connection): (SocketAddr, Connection),
+        asked: &mut FetchAsked,
+        answered_id: i32,
+    ) {
         if asked.session_id != 0 && asked.session_epoch > 0 {
             let Some(session) = self.known.get_mut(&(broker, asked.session_id)) else { return };
             let before = session.partitions.len();
@@ -150,11 +170,17 @@ impl Sessions {
                 session.partitions.clear();
             }
             session.epoch = asked.session_epoch;
+            if session.connection != connection {
+                session.connection = connection;
+                session.return_nothing();
+            }
             for partition in &asked.forgotten {
                 session.partitions.remove(partition);
             }
             for (partition, wanted) in &asked.partitions {
-                session.partitions.insert(partition.clone(), *wanted);
+                let before = session.partitions.get(partition).map_or(-1, |w| w.returned);
+                let wanted = Wanted { returned: before, ..*wanted };
+                session.partitions.insert(partition.clone(), wanted);
             }
             self.partitions = self.partitions + session.partitions.len() - before;
             return;
@@ -169,7 +195,7 @@ impl Sessions {
             }
             self.forget(broker, answered_id);
             self.partitions += asked.partitions.len();
-            let session = Session { epoch: 0, partitions: asked.partitions.clone() };
+            let session = Session { epoch: 0, connection, partitions: asked.partitions.clone() };
             self.known.insert((broker, answered_id), session);
         }
     }
@@ -178,6 +204,16 @@ impl Sessions {
         if let Some(gone) = self.known.remove(&(broker, id)) {
             self.partitions -= gone.partitions.len();
         }
+    }
+
+    /// What a session had returned of a partition before it returned these batches.
+    fn returned(&mut self, of: (SocketAddr, i32), fetched: &Fetched) -> Option<i64> {
+        let partition = (fetched.topic.clone(), fetched.partition);
+        let wanted = self.known.get_mut(&of)?.partitions.get_mut(&partition)?;
+        let last = fetched.batches.iter().map(|batch| batch.header.last_offset().0).max();
+        let before = wanted.returned;
+        wanted.returned = before.max(last.unwrap_or(-1));
+        Some(before)
     }
 
     fn find(&self, broker: SocketAddr, asked: &FetchAsked, of: &Partition) -> Option<Wanted> {
@@ -192,6 +228,7 @@ pub(super) struct Reading<'a> {
     pub(super) scratch: &'a mut Scratch,
     pub(super) sessions: &'a mut Sessions,
     pub(super) broker: SocketAddr,
+    pub(super) connection: Connection,
     pub(super) keep_records: bool,
 }
 
@@ -240,8 +277,11 @@ pub(super) fn response(
     if walked.stopped.is_some() || failed {
         return None;
     }
-    reading.sessions.complete(reading.broker, asked, session_id);
+    reading.sessions.complete((reading.broker, reading.connection), asked, session_id);
+    let goes_on = asked.session_id != 0 && asked.session_epoch > 0;
+    let session = if goes_on { asked.session_id } else { session_id };
     for fetched in &mut partitions {
+        fetched.returned_to = reading.sessions.returned((reading.broker, session), fetched);
         let of = (fetched.topic.clone(), fetched.partition);
         if let Some(wanted) = reading.sessions.find(reading.broker, asked, &of) {
             fetched.fetch_offset = Some(wanted.offset);

@@ -188,6 +188,7 @@ impl<T: FactTaker> FactSink<T> {
                     scratch: &mut self.scratch,
                     sessions: &mut self.sessions,
                     broker,
+                    connection: request.connection,
                     keep_records: self.options.keep_records,
                 };
                 let partitions = fetch::response(version, body, &mut asked, &mut reading);

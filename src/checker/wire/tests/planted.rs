@@ -288,6 +288,43 @@ fn l9_a_batch_appears_where_there_was_none() {
 }
 
 #[test]
+fn a_fetch_session_returns_what_its_client_has_moved_on_from() {
+    // Of two batches up to offset 3 that a session had returned; each `(position, first)` is one
+    // more answer.
+    let again = |position, first, returned_to| {
+        let mut fetched = read(vec![plain((-1, -1), first, -1, 2)]);
+        fetched.fetch_offset = position;
+        fetched.returned_to = returned_to;
+        (fetched.high_watermark, fetched.last_stable_offset) = (9, 9);
+        fetched
+    };
+    let names = |fetched: crate::history::facts::Fetched| {
+        let mut scene = Scene::new();
+        scene.fetch(fetched);
+        scene.finish().anomalies.into_keys().collect::<Vec<_>>()
+    };
+    assert_eq!(names(again(Some(4), 2, Some(3))), ["nonmonotonic-poll"]);
+    // The batch holds the position; the client went back; it did not move; the session began anew,
+    // or not all of it was seen; nobody was given that yet.
+    let near = [
+        again(Some(3), 2, Some(3)),
+        again(Some(0), 0, Some(3)),
+        again(Some(2), 2, Some(3)),
+        again(Some(4), 2, Some(-1)),
+        again(Some(4), 2, None),
+        again(None, 2, Some(3)),
+        again(Some(9), 4, Some(3)),
+    ];
+    for fetched in near {
+        assert_eq!(names(fetched.clone()), [""; 0], "{fetched:?}");
+    }
+    // Message sets of old clients are made anew of what is in the log.
+    let mut old = again(Some(4), 2, Some(3));
+    old.batches[0].header.magic = 1;
+    assert_eq!(names(old), [""; 0]);
+}
+
+#[test]
 fn p1_another_batch_stands_at_an_acknowledged_offset() {
     check(Invariant::P1, |scene, broken| {
         scene.produce(plain(P, 0, 0, 1), (0, 0));
@@ -602,6 +639,18 @@ fn w1_a_response_belongs_to_no_request() {
 }
 
 #[test]
+fn w1_silence_at_the_end_of_a_connection_is_not_judged() {
+    let mut scene = Scene::new();
+    scene.fact(|_| {});
+    for why in [Unanswered::Closed, Unanswered::CaptureEnded, Unanswered::TooMany] {
+        scene.fact(|fact| fact.ending = Ending::Unanswered(why));
+    }
+    let found = scene.finish();
+    assert!(found.anomalies.is_empty(), "{:#?}", found.anomalies);
+    assert_eq!(found.stats.checks[Invariant::W1.name()].could_not, 3);
+}
+
+#[test]
 fn w1_a_request_is_overtaken() {
     check(Invariant::W1, |scene, broken| {
         if !broken {
@@ -611,6 +660,24 @@ fn w1_a_request_is_overtaken() {
         scene.fact(|fact| fact.ending = Ending::Unanswered(Unanswered::Overtaken));
         scene.fact(|_| {});
     });
+}
+
+#[test]
+fn w2_where_messages_begin_in_mid_stream_is_a_guess_until_one_is_understood() {
+    for [begins, understood] in [[true, false], [false, true], [false, false]] {
+        let mut scene = Scene::new();
+        if !begins {
+            scene.begins_before();
+        }
+        if understood {
+            scene.fact(|_| {});
+        }
+        let kind = DecodeErrorKind::TrailingBytes(3);
+        let error = DecodeError { byte_offset: 6, path: String::new(), kind };
+        scene.fact(|fact| fact.malformed = Some(error));
+        let names = if begins || understood { vec![Invariant::W2.name()] } else { vec![] };
+        assert_eq!(scene.names(), names, "{begins} {understood}");
+    }
 }
 
 #[test]

@@ -32,6 +32,7 @@ pub(super) struct Scene {
     time_ns: u64,
     correlation_id: i32,
     connection: Connection,
+    syn: bool,
 }
 
 /// A connection to another broker than all others.
@@ -51,7 +52,7 @@ impl Scene {
             check.connection(&facts(connection, client));
         }
         let (time_ns, connection) = (1_700_000_000_000_000_000, Connection(0));
-        Self { check, packet: 0, time_ns, correlation_id: 0, connection }
+        Self { check, packet: 0, time_ns, correlation_id: 0, connection, syn: true }
     }
 
     /// What follows is said on that connection.
@@ -64,6 +65,11 @@ impl Scene {
         self.packet += 1;
         self.time_ns += MS;
         Moment { packet: PacketNumber { file: 0, number: self.packet }, time_ns: self.time_ns }
+    }
+
+    /// The connections were there before the capture.
+    pub(super) fn begins_before(&mut self) {
+        self.syn = false;
     }
 
     /// Time passes.
@@ -83,6 +89,16 @@ impl Scene {
     pub(super) fn answer(&mut self, held: Held, api_key: ApiKey, version: i16, deed: Deed) {
         let response = Some(self.now());
         self.check.fact(fact(Seen { response, ..held.seen }, api_key, version, deed));
+    }
+
+    /// It is answered, and that is told later.
+    pub(super) fn answered(&mut self, held: Held) -> Held {
+        Held { seen: Seen { response: Some(self.now()), ..held.seen } }
+    }
+
+    /// An exchange is told as it is.
+    pub(super) fn tell(&mut self, held: Held, api_key: ApiKey, version: i16, deed: Deed) {
+        self.check.fact(fact(held.seen, api_key, version, deed));
     }
 
     /// It is never answered.
@@ -152,7 +168,7 @@ impl Scene {
                 &ConnectionSummary {
                     facts: facts(connection, client),
                     protocol: Protocol::Kafka,
-                    syn: true,
+                    syn: self.syn,
                     fin: true,
                     rst: false,
                     last_packet: PacketNumber::default(),
@@ -259,6 +275,7 @@ pub(super) fn read(batches: Vec<BatchFacts>) -> Fetched {
         partition: 0,
         fetch_offset: batches.first().map(|batch| batch.header.base_offset.0),
         leader_epoch: Some(0),
+        returned_to: None,
         error: 0,
         high_watermark: end,
         last_stable_offset: end,

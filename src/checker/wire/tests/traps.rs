@@ -261,6 +261,18 @@ fn a_response_may_be_missing_where_none_was_heard_before() {
 }
 
 #[test]
+fn connections_that_are_understood_late_are_judged_in_their_order() {
+    let mut scene = Scene::new();
+    scene.init(P);
+    let fence = scene.send();
+    let fenced = scene.answered(fence);
+    let sent = scene.send();
+    scene.answer(sent, ApiKey::PRODUCE, 11, produce(data(P, 0, 0, 1), (0, 0)));
+    scene.tell(fenced, ApiKey::INIT_PRODUCER_ID, 5, init("x", (-1, -1), (P.0, 2)));
+    assert_eq!(scene.names(), [Invariant::P3.name()]);
+}
+
+#[test]
 fn nothing_seen_is_nothing_judged() {
     assert!(!Scene::new().finish().judged);
 }
