@@ -34,6 +34,32 @@ fn natural(bytes: &[u8]) -> Option<(i64, usize)> {
     }
 }
 
+/// The numbers of `[40 1]`, if it begins the bytes, and its length. Absent also where a number is
+/// long or negative, where blanks stand otherwise, and near the end of the bytes.
+#[inline(always)]
+pub(crate) fn short_pair(bytes: &[u8]) -> Option<(i64, i64, usize)> {
+    let bytes = bytes.first_chunk::<{ 1 + 8 + 8 + 1 }>()?;
+    let (first, length) = short(bytes[1..].first_chunk()?)?;
+    let middle = 1 + length;
+    let (second, length) = short(bytes[middle + 1..].first_chunk()?)?;
+    let end = middle + 1 + length;
+    (bytes[0] == b'[' && bytes[middle] == b' ' && bytes[end] == b']').then_some((
+        first,
+        second,
+        end + 1,
+    ))
+}
+
+/// A decimal integer of up to seven digits, without a leading zero, and its length.
+#[inline(always)]
+fn short(eight: &[u8; 8]) -> Option<(i64, usize)> {
+    let word = u64::from_le_bytes(*eight) ^ ZEROS;
+    let others = (word.wrapping_add(0x7676_7676_7676_7676) | word) & HIGH_BITS;
+    let bits = others.trailing_zeros() & !7;
+    let is_plain = bits == 8 || (word & 0xff != 0 && bits != 0 && bits != 64);
+    is_plain.then(|| (eight_digits(word << (64 - bits)) as i64, (bits / 8) as usize))
+}
+
 /// The number of eight digit values, the most significant in the lowest byte.
 #[inline]
 fn eight_digits(word: u64) -> u64 {
@@ -118,6 +144,32 @@ mod tests {
         }
         for number in [i64::MAX, i64::MIN] {
             assert_eq!(integer(number.to_string().as_bytes()).map(|r| r.0), Some(number));
+        }
+    }
+
+    #[test]
+    fn short_pairs_are_what_both_integers_are() {
+        let numbers = ["0", "7", "40", "4096", "1234567", "12345678", "-1", "012", "00", "", "x"];
+        for first in numbers {
+            for second in numbers {
+                for (text, is_plain) in [
+                    (format!("[{first} {second}] [1 2] [3 4] [5 6]"), true),
+                    (format!("[{first},{second}] [1 2] [3 4] [5 6]"), false),
+                    (format!("[{first}  {second}] [1 2] [3 4] [5 6]"), false),
+                    (format!("[{first} {second} ] [1 2] [3 4] [5 6]"), false),
+                    (format!("({first} {second}) [1 2] [3 4] [5 6]"), false),
+                    (format!("[{first} {second}]"), false),
+                ] {
+                    let short = |text: &str| {
+                        let plain = text.len() < 8 && (text == "0" || !text.starts_with('0'));
+                        text.parse::<i64>().ok().filter(|n| plain && *n >= 0)
+                    };
+                    let both = short(first).zip(short(second)).filter(|_| is_plain);
+                    let length = first.len() + second.len() + 3;
+                    let expected = both.map(|(first, second)| (first, second, length));
+                    assert_eq!(short_pair(text.as_bytes()), expected, "{text}");
+                }
+            }
         }
     }
 

@@ -87,8 +87,15 @@ impl Names {
         }
     }
 
+    /// Forgets all names, at a cost that grows with how many there were, not with how large.
     pub(crate) fn clear(&mut self) {
-        self.small.fill(NONE);
+        for name in &self.names {
+            if let Name::Integer(integer) = name
+                && let Some(id) = self.small.get_mut(*integer as usize)
+            {
+                *id = NONE;
+            }
+        }
         self.integers.clear();
         self.texts.clear();
         self.names.clear();
@@ -98,5 +105,26 @@ impl Names {
         let id = u32::try_from(self.names.len()).expect("fewer than 2^32 names");
         self.names.push(name);
         id
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cleared_names_are_numbered_from_0_again() {
+        let mut names = Names::default();
+        let integers = [7, 0, -1, 65_535, 65_536, i64::MAX, i64::MIN];
+        for _ in 0..2 {
+            for (id, integer) in (0u32..).zip(integers) {
+                assert_eq!(names.find(&Name::Integer(integer)), None, "{integer}");
+                assert_eq!(names.integer(integer), id, "{integer}");
+                assert_eq!(names.integer(integer), id, "{integer}");
+            }
+            assert_eq!(names.text("a"), integers.len() as u32);
+            names.clear();
+        }
+        assert!(names.all().is_empty());
     }
 }

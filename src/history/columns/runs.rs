@@ -38,16 +38,19 @@ pub(crate) struct Run<'a> {
 /// Appends one run; `records` are offsets and values, neither empty nor too long.
 pub(crate) fn write(out: &mut Vec<u8>, key: u32, records: &[(i64, i64)]) {
     let form = form_of(records);
-    out.extend_from_slice(&key.to_le_bytes());
-    out.extend_from_slice(&(records.len() as u32 | (form as u32) << FORM_SHIFT).to_le_bytes());
     let (offset, value) = records[0];
+    let length = records.len() as u32 | (form as u32) << FORM_SHIFT;
+    let mut head = [0; HEAD_BYTES + 8];
+    for (bytes, word) in head.chunks_exact_mut(4).zip([key, length, offset as u32, value as u32]) {
+        bytes.copy_from_slice(&word.to_le_bytes());
+    }
+    if form == Form::Narrow {
+        out.extend_from_slice(&head);
+        return write_differences(out, records);
+    }
+    out.extend_from_slice(&head[..HEAD_BYTES]);
     match form {
-        Form::Narrow => {
-            out.extend_from_slice(&(offset as u32).to_le_bytes());
-            out.extend_from_slice(&(value as u32).to_le_bytes());
-            write_differences(out, records);
-        }
-        Form::NarrowFar => {
+        Form::Narrow | Form::NarrowFar => {
             write_whole(out, records[0]);
             write_differences(out, records);
         }
@@ -63,11 +66,12 @@ pub(crate) fn write(out: &mut Vec<u8>, key: u32, records: &[(i64, i64)]) {
 }
 
 fn write_differences(out: &mut Vec<u8>, records: &[(i64, i64)]) {
-    out.extend(
-        records
-            .windows(2)
-            .flat_map(|pair| [(pair[1].0 - pair[0].0) as u8, (pair[1].1 - pair[0].1) as i8 as u8]),
-    );
+    let start = out.len();
+    out.resize(start + 2 * (records.len() - 1), 0);
+    for (bytes, pair) in out[start..].chunks_exact_mut(2).zip(records.windows(2)) {
+        bytes[0] = (pair[1].0 - pair[0].0) as u8;
+        bytes[1] = (pair[1].1 - pair[0].1) as i8 as u8;
+    }
 }
 
 fn write_whole(out: &mut Vec<u8>, (offset, value): (i64, i64)) {

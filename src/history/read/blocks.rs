@@ -8,8 +8,8 @@ use std::io::{self, Read};
 
 use super::Format;
 
-/// How much is read at a time.
-pub(crate) const BLOCK_BYTES: usize = 1 << 20;
+/// How much is read at a time: so little that it stays in a core's own cache.
+pub(crate) const BLOCK_BYTES: usize = 1 << 18;
 /// The most one event may take.
 const EVENT_BYTES_MAX: usize = 1 << 30;
 

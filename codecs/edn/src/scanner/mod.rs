@@ -1,7 +1,7 @@
 //! Turns bytes into tokens, one pull at a time.
 
 use crate::error::{Error, ErrorKind};
-use crate::integer::integer;
+use crate::integer::{integer, short_pair};
 use crate::token::{Number, Shape, Text, Token, octal_digits, simple_escape};
 
 /// How many collections may stand inside each other.
@@ -164,6 +164,10 @@ impl<'a> Scanner<'a> {
     pub fn integer_pair(&mut self) -> Option<(i64, i64)> {
         if self.peek()? != b'[' {
             return None;
+        }
+        if let Some((first, second, length)) = short_pair(&self.bytes[self.at..]) {
+            self.at += length;
+            return Some((first, second));
         }
         let (first, length) = integer(&self.bytes[self.at + 1..])?;
         let middle = self.at + 1 + length;
