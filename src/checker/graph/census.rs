@@ -43,7 +43,7 @@ pub(crate) type Implied<'a> = dyn Fn(u32, &mut Vec<u32>) + Sync + 'a;
 /// What a census is taken of.
 pub(crate) struct Census<'a> {
     /// The order of operations.
-    pub(crate) timeline: &'a Timeline,
+    pub(crate) timeline: &'a Timeline<'a>,
     /// Whether a place takes part in realtime order.
     pub(crate) realtime: &'a (dyn Fn(u32) -> bool + Sync),
     /// What was not drawn. Every such edge that leads back in time *is* drawn.

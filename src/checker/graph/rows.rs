@@ -26,32 +26,64 @@ pub(crate) type RawEdge = (u32, u32, u8);
 /// How many operations can be told apart in an edge of eight bytes.
 pub(crate) const PLACES_MAX: usize = 1 << 29;
 
-/// Edges by the million, eight bytes each, in blocks by the earlier of their places.
+/// Edges by the million, in blocks by the earlier of their places.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct EdgeBlocks(Vec<Vec<u64>>);
+pub(crate) struct EdgeBlocks(Vec<Block>);
+
+/// The edges of a block.
+#[derive(Debug, Clone, Default)]
+struct Block {
+    /// Those between places that are less than [`SHORT`] apart, which nearly all are: in four bytes,
+    /// the earlier place within the block, the distance, whether it leads back, the kind's bit.
+    short: Vec<u32>,
+    /// The others: both places, and the kind.
+    long: Vec<u64>,
+}
 
 /// How many places a block has, as a power of two.
 const BLOCK_BITS: u32 = 16;
+/// How many bits a short edge has for the distance of its places.
+const SHORT_BITS: u32 = 32 - BLOCK_BITS - 4;
+const SHORT: u32 = 1 << SHORT_BITS;
 
 impl EdgeBlocks {
-    /// Adds an edge between places below [`PLACES_MAX`].
+    /// Adds an edge between places below [`PLACES_MAX`], of one kind.
     pub(crate) fn push(&mut self, (from, to, kind): RawEdge) {
-        let block = (from.min(to) >> BLOCK_BITS) as usize;
+        let (earlier, distance) = (from.min(to), from.abs_diff(to));
+        let block = (earlier >> BLOCK_BITS) as usize;
         if block >= self.0.len() {
-            self.0.resize_with(block + 1, Vec::new);
+            self.0.resize_with(block + 1, Block::default);
         }
-        self.0[block].push(u64::from(from) << 35 | u64::from(to) << 6 | u64::from(kind));
+        let block = &mut self.0[block];
+        if distance < SHORT {
+            let place = earlier & ((1 << BLOCK_BITS) - 1);
+            let rest = u32::from(from > to) << 3 | kind.trailing_zeros();
+            debug_assert!(kind.is_power_of_two(), "an edge is of one kind");
+            block.short.push(place << (32 - BLOCK_BITS) | distance << 4 | rest);
+        } else {
+            block.long.push(u64::from(from) << 35 | u64::from(to) << 6 | u64::from(kind));
+        }
     }
 
     /// The edges of which the earlier place may be from `first` up to `end`.
     fn near(&self, (first, end): (u32, u32)) -> impl Iterator<Item = RawEdge> + '_ {
         let last = ((end.saturating_sub(1) >> BLOCK_BITS) as usize + 1).min(self.0.len());
-        let blocks = &self.0[((first >> BLOCK_BITS) as usize).min(last)..last];
-        blocks
-            .iter()
-            .flatten()
-            .map(|&edge| ((edge >> 35) as u32, (edge >> 6) as u32 & 0x1fff_ffff, edge as u8 & 0x3f))
+        let begin = ((first >> BLOCK_BITS) as usize).min(last);
+        (begin as u32..).zip(&self.0[begin..last]).flat_map(|(number, block)| {
+            let short = block.short.iter().map(move |&edge| short_edge(number, edge));
+            short.chain(block.long.iter().map(|&edge| {
+                ((edge >> 35) as u32, (edge >> 6) as u32 & 0x1fff_ffff, edge as u8 & 0x3f)
+            }))
+        })
     }
+}
+
+/// An edge of a block's short ones.
+fn short_edge(block: u32, edge: u32) -> RawEdge {
+    let earlier = block << BLOCK_BITS | edge >> (32 - BLOCK_BITS);
+    let later = earlier + (edge >> 4 & (SHORT - 1));
+    let (from, to) = if edge >> 3 & 1 == 0 { (earlier, later) } else { (later, earlier) };
+    (from, to, 1 << (edge & 7))
 }
 
 /// A graph in compressed rows.
@@ -114,7 +146,7 @@ impl Graph {
     /// The windows of a stretch of a timeline, with those edges that stand inside one of them, and
     /// with realtime order between the places that take part in it.
     pub(crate) fn of_stretch(
-        timeline: &Timeline,
+        timeline: &Timeline<'_>,
         (first, end): (u32, u32),
         windows: &Windows,
         edges: &[&EdgeBlocks],
@@ -126,13 +158,13 @@ impl Graph {
             vertex[(place - first) as usize] = number;
         }
         let (barriers, mut all) = barriers(timeline, &names, takes_part);
-        for (from, to, kind) in edges.iter().flat_map(|blocks| blocks.near((first, end))) {
+        edges.iter().flat_map(|blocks| blocks.near((first, end))).for_each(|(from, to, kind)| {
             let earlier = from.min(to);
             if earlier >= first && earlier < end && windows.hold(from, to) {
                 let vertex = |place: u32| vertex[(place - first) as usize];
                 all.push((vertex(from), vertex(to), kind));
             }
-        }
+        });
         Self::new(names, barriers, &all)
     }
 
@@ -225,7 +257,7 @@ impl Graph {
 /// The barriers among operations given by their places, in order, and the edges to, between and
 /// from them. A barrier stands only where an operation begins before the next one completes.
 fn barriers(
-    timeline: &Timeline,
+    timeline: &Timeline<'_>,
     places: &[u32],
     takes_part: impl Fn(u32) -> bool,
 ) -> (usize, Vec<RawEdge>) {
@@ -282,4 +314,30 @@ fn count_before(ends: &[(u32, u64)], event: u64, near: usize) -> usize {
         }
     }
     ends.partition_point(|&(_, end)| end < event)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_edge_comes_out_of_its_block_as_it_was_put_in() {
+        let mut put = Vec::new();
+        for place in [0, 1, (1 << BLOCK_BITS) - 1, 1 << BLOCK_BITS, PLACES_MAX as u32 - 1 - SHORT] {
+            for distance in [1, 2, SHORT - 1, SHORT] {
+                for kind in [WW, WR, RW, RT, PROCESS] {
+                    put.push((place, place + distance, kind));
+                    put.push((place + distance, place, kind));
+                }
+            }
+        }
+        let mut blocks = EdgeBlocks::default();
+        put.iter().for_each(|&edge| blocks.push(edge));
+        let mut got: Vec<RawEdge> = blocks.near((0, PLACES_MAX as u32)).collect();
+        put.sort_unstable();
+        got.sort_unstable();
+        assert_eq!(got, put);
+        let first = blocks.near((0, 1 << BLOCK_BITS));
+        assert_eq!(first.count(), put.iter().filter(|e| e.0.min(e.1) >> BLOCK_BITS == 0).count());
+    }
 }

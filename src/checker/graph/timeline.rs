@@ -11,27 +11,31 @@ use crate::history::{EventType, Function, History};
 /// No event.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// The order of operations, and when each began and ended.
+/// The order of operations.
 #[derive(Debug)]
-pub(crate) struct Timeline {
+pub(crate) struct Timeline<'h> {
+    history: &'h History,
     node_of_row: Vec<u32>,
     row_of_node: Vec<u32>,
-    /// When each was invoked; `NEVER` where the history has no invocation.
-    invoked: Vec<u64>,
-    /// When each that happened completed; `NEVER` for the others.
-    happened: Vec<u64>,
+    /// Whether whatever stands before the row of an operation that happened has an earlier place.
+    keeps_rows: bool,
 }
 
-impl Timeline {
+impl<'h> Timeline<'h> {
     /// The timeline of a history's rows.
-    pub(crate) fn of(history: &History) -> Self {
+    pub(crate) fn of(history: &'h History) -> Self {
         assert!(history.len() < super::PLACES_MAX, "a history has fewer than 2^29 operations");
         let begin = |op: &Op<'_>| op.invoke_index().unwrap_or_else(|| op.index());
         let mut late: Vec<(u64, u32)> = Vec::new();
         let mut row_of_node = Vec::with_capacity(history.len());
+        let mut keeps_rows = true;
+        let mut latest_begin = None;
         for op in history.ops() {
             if op.kind() != EventType::Ok {
                 late.push((begin(&op), op.row as u32));
+                latest_begin = latest_begin.max(Some(begin(&op)));
+            } else {
+                keeps_rows &= latest_begin < Some(op.index());
             }
         }
         late.sort_unstable();
@@ -48,11 +52,7 @@ impl Timeline {
         for (node, &row) in (0u32..).zip(&row_of_node) {
             node_of_row[row as usize] = node;
         }
-        let ops = || row_of_node.iter().map(|&row| history.op(row as usize));
-        let invoked = ops().map(|op| op.invoke_index().unwrap_or(NEVER)).collect();
-        let happened =
-            ops().map(|op| if op.kind() == EventType::Ok { op.index() } else { NEVER }).collect();
-        Self { node_of_row, row_of_node, invoked, happened }
+        Self { history, node_of_row, row_of_node, keeps_rows }
     }
 
     /// Which place a row has.
@@ -65,12 +65,26 @@ impl Timeline {
         self.row_of_node[node as usize]
     }
 
-    pub(super) fn invoked(&self, node: u32) -> u64 {
-        self.invoked[node as usize]
+    /// Whether it is certain, without a look at either place, that a row has an earlier one than a
+    /// row that happened.
+    #[inline]
+    pub(crate) fn is_surely_before(&self, row: u32, happened: u32) -> bool {
+        self.keeps_rows && row < happened
     }
 
+    fn op(&self, node: u32) -> Op<'h> {
+        self.history.op(self.row(node) as usize)
+    }
+
+    /// When an operation was invoked; `NEVER` where the history has no invocation.
+    pub(super) fn invoked(&self, node: u32) -> u64 {
+        self.op(node).invoke_index().unwrap_or(NEVER)
+    }
+
+    /// When an operation that happened completed; `NEVER` for any other.
     pub(super) fn happened(&self, node: u32) -> u64 {
-        self.happened[node as usize]
+        let op = self.op(node);
+        if op.kind() == EventType::Ok { op.index() } else { NEVER }
     }
 }
 

@@ -90,14 +90,19 @@ impl Has {
         let none = vec![false; allowed.len()];
         let mut has = Self { wr: none.clone(), time: none.clone(), rw: none };
         let mask = mask(shape);
-        for from in 0..graph.len() as u32 {
-            let component = allowed.of[from as usize] as usize;
-            for (to, kind) in graph.edges(from, mask) {
-                if allowed.joins(from, to) {
-                    has.wr[component] |= kind & WR != 0;
-                    has.rw[component] |= kind & RW != 0;
-                    has.time[component] |= kind & (RT | PROCESS) != 0;
-                }
+        for component in 0..allowed.len() {
+            let members = allowed.members(component);
+            let inside = |from: u32| {
+                let joined =
+                    graph.edges(from, mask).filter(move |&(to, _)| allowed.joins(from, to));
+                joined.fold(0, |kinds, (_, kind)| kinds | kind)
+            };
+            // Of one vertex alone nothing will be asked.
+            if members.len() > 1 {
+                let kinds = members.iter().fold(0, |kinds, &from| kinds | inside(from));
+                has.wr[component] = kinds & WR != 0;
+                has.rw[component] = kinds & RW != 0;
+                has.time[component] = kinds & (RT | PROCESS) != 0;
             }
         }
         has

@@ -4,36 +4,34 @@
 //! backward; so every moment between them is covered by one. Stretches covered by backward edges
 //! are the *windows*; edges from one window to another can be dropped.
 
-/// The backward edges seen so far, as far as windows need them.
-#[derive(Debug, Clone)]
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The backward edges seen so far, as far as windows need them. Several threads may add to it:
+/// the latest of places does not depend on who came first.
+#[derive(Debug)]
 pub(crate) struct Backward {
     /// For each place, the latest place from which an edge leads back to it.
-    from: Vec<u32>,
+    from: Vec<AtomicU32>,
 }
 
 impl Backward {
     /// None yet, among so many places.
     pub(crate) fn new(len: usize) -> Self {
-        Self { from: vec![0; len] }
+        Self { from: (0..len).map(|_| AtomicU32::new(0)).collect() }
     }
 
     /// Adds an edge that leads from a later to an earlier place.
-    pub(crate) fn add(&mut self, from: u32, to: u32) {
-        let latest = &mut self.from[to as usize];
-        *latest = from.max(*latest);
-    }
-
-    /// Adds what another has seen.
-    pub(crate) fn merge(&mut self, other: Self) {
-        for (mine, theirs) in self.from.iter_mut().zip(other.from) {
-            *mine = theirs.max(*mine);
-        }
+    pub(crate) fn add(&self, from: u32, to: u32) {
+        self.from[to as usize].fetch_max(from, Ordering::Relaxed);
     }
 
     /// What either has seen.
-    pub(crate) fn and(&self, other: &Self) -> Self {
-        let both = self.from.iter().zip(&other.from);
-        Self { from: both.map(|(&mine, &theirs)| mine.max(theirs)).collect() }
+    pub(crate) fn and(mut self, other: Self) -> Self {
+        for (mine, theirs) in self.from.iter_mut().zip(other.from) {
+            let mine = mine.get_mut();
+            *mine = theirs.into_inner().max(*mine);
+        }
+        self
     }
 
     /// The windows.
@@ -45,7 +43,7 @@ impl Backward {
             let mut end = first + 1;
             let mut node = first;
             while node < end {
-                end = end.max(self.from[node] as usize + 1);
+                end = end.max(self.from[node].load(Ordering::Relaxed) as usize + 1);
                 node += 1;
             }
             if end > first + 1 {

@@ -83,7 +83,7 @@ fn readers(lists: &[List<'_>]) -> Readers {
 pub(super) fn case(
     history: &History,
     lists: &[List<'_>],
-    timeline: &Timeline,
+    timeline: &Timeline<'_>,
     row: &Anomaly,
     witness: &Witness,
 ) -> Case {

@@ -88,7 +88,7 @@ impl Report<'_> {
 struct Search<'a, 'h> {
     history: &'h History,
     lists: &'a [lists::List<'h>],
-    timeline: Timeline,
+    timeline: Timeline<'h>,
     threads: usize,
 }
 
@@ -98,7 +98,7 @@ impl Search<'_, '_> {
         let all = edges::of(self.history, self.lists, time == Some(TimeOrder::Process));
         let places =
             |&(from, to, kind): &RawEdge| (self.timeline.node(from), self.timeline.node(to), kind);
-        let mut backward = Backward::new(self.history.len());
+        let backward = Backward::new(self.history.len());
         for (from, to, _) in all.iter().map(places).filter(|&(from, to, _)| from > to) {
             backward.add(from, to);
         }

@@ -26,39 +26,47 @@ pub(super) struct Cycles {
     pub(super) observations: Vec<String>,
 }
 
+/// The edges that lead back in time, whoever drew them.
+pub(super) struct LeadBack {
+    dependencies: Backward,
+    anti: Backward,
+}
+
+impl LeadBack {
+    /// None yet, among so many places.
+    pub(super) fn new(len: usize) -> Self {
+        Self { dependencies: Backward::new(len), anti: Backward::new(len) }
+    }
+}
+
 /// The edges between operations.
 pub(super) struct Drawn {
     /// Write-write and write-read edges, in as many pieces as threads drew.
     dependencies: Vec<EdgeBlocks>,
     /// Anti-dependencies, likewise.
     anti: Vec<EdgeBlocks>,
-    /// Those of either that lead back in time.
-    backward: Backward,
-    anti_backward: Backward,
     /// Whether there is any that is not an anti-dependency.
     any: bool,
 }
 
 impl Drawn {
-    /// None yet, among so many places.
-    pub(super) fn new(len: usize) -> Self {
+    /// None yet.
+    pub(super) fn new() -> Self {
         Self {
             dependencies: vec![EdgeBlocks::default()],
             anti: vec![EdgeBlocks::default()],
-            backward: Backward::new(len),
-            anti_backward: Backward::new(len),
             any: false,
         }
     }
 
     /// Adds an edge between places.
     #[inline]
-    pub(super) fn add(&mut self, from: u32, to: u32, dependency: Dependency) {
+    pub(super) fn add(&mut self, from: u32, to: u32, dependency: Dependency, back: &LeadBack) {
         let (edges, backward) = match dependency {
-            Dependency::Rw => (&mut self.anti, &mut self.anti_backward),
+            Dependency::Rw => (&mut self.anti, &back.anti),
             Dependency::Ww | Dependency::Wr => {
                 self.any = true;
-                (&mut self.dependencies, &mut self.backward)
+                (&mut self.dependencies, &back.dependencies)
             }
         };
         if from > to {
@@ -71,8 +79,6 @@ impl Drawn {
     pub(super) fn merge(&mut self, other: Self) {
         self.dependencies.extend(other.dependencies);
         self.anti.extend(other.anti);
-        self.backward.merge(other.backward);
-        self.anti_backward.merge(other.anti_backward);
         self.any |= other.any;
     }
 }
@@ -82,7 +88,7 @@ pub(super) fn find(
     analysis: &Analysis<'_>,
     expected: &Expectation,
     threads: usize,
-    drawn: Drawn,
+    (drawn, back): (Drawn, LeadBack),
 ) -> Cycles {
     let mut search = Search {
         analysis,
@@ -90,7 +96,7 @@ pub(super) fn find(
         threads,
         cycles: Cycles { anomalies: BTreeMap::new(), observations: Vec::new() },
     };
-    let any_edge = search.run(drawn);
+    let any_edge = search.run(drawn, back);
     if !any_edge {
         let row = ANOMALIES.iter().find(|row| row.name == "empty-transaction-graph");
         let bad = row.is_some_and(|row| row.is_bad(expected, false));
@@ -113,8 +119,10 @@ struct Search<'a, 'h> {
 
 impl Search<'_, '_> {
     /// Looks at both graphs. Says whether there is any edge at all, anti-dependencies aside.
-    fn run(&mut self, drawn: Drawn) -> bool {
-        let Drawn { mut dependencies, anti, backward, anti_backward, any } = drawn;
+    fn run(&mut self, drawn: Drawn, back: LeadBack) -> bool {
+        let Drawn { mut dependencies, anti, any } = drawn;
+        let judged = back.dependencies.windows();
+        let told = back.dependencies.and(back.anti).windows();
         let timeline = &self.analysis.timeline;
         let history = self.analysis.history;
         dependencies.push(self.process_order());
@@ -131,7 +139,7 @@ impl Search<'_, '_> {
         let views = [
             View {
                 edges: dependencies.iter().collect(),
-                windows: &backward.windows(),
+                windows: &judged,
                 mask: WW | WR | RT | PROCESS,
                 // A cycle that needs no write-write edge is no mere interleaving of writes.
                 again_without_ww: self.expected.ww_deps,
@@ -139,7 +147,7 @@ impl Search<'_, '_> {
             },
             View {
                 edges: dependencies.iter().chain(&anti).collect(),
-                windows: &backward.and(&anti_backward).windows(),
+                windows: &told,
                 mask: WW | WR | RW,
                 again_without_ww: false,
                 types: rows(|rw| rw != Rw::None),

@@ -77,7 +77,11 @@ impl Drawing<'_, '_> {
         let implied = if is_chain { numbers.len().saturating_sub(1) } else { 0 };
         let timeline = self.examination.timeline;
         let place = timeline.node(reader);
-        for (count, &value) in numbers.iter().enumerate() {
+        let happened = self.examination.gathered.rows.fate(reader) == Fate::Ok;
+        // Mostly no writer needs a look to be before the reader.
+        let are_before = happened && timeline.is_surely_before(strand.last_writer, reader);
+        let first = if are_before { implied } else { 0 };
+        for (count, &value) in numbers.iter().enumerate().skip(first) {
             let writer = self.values.writer[value as usize];
             let is_drawn = count >= implied || timeline.node(writer) > place;
             if writer != last_writer && is_drawn {
@@ -86,9 +90,7 @@ impl Drawing<'_, '_> {
             }
         }
         let next = numbers.last().and_then(|&last| next_writer(self.values, self.order, last));
-        if self.examination.gathered.rows.fate(reader) == Fate::Ok
-            && let Some(writer) = next.filter(|&w| self.examination.must_have_happened(w))
-        {
+        if happened && let Some(writer) = next.filter(|&w| self.examination.must_have_happened(w)) {
             draw(Dependency::Rw, reader, writer, &mut emit);
         }
     }

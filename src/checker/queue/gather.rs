@@ -38,8 +38,9 @@ impl Sent {
     }
 }
 
-/// One run of polled records, by its place in the history.
+/// One run of polled records, by its place in the history. (Packed, as there are millions.)
 #[derive(Debug, Clone, Copy)]
+#[repr(C, packed(4))]
 pub(super) struct Polled {
     pub(super) row: u32,
     run: u64,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use super::cycles::Drawn;
+use super::cycles::{Drawn, LeadBack};
 use super::edges::{Drawing, Edge};
 use super::gather::{Fate, Gathered};
 use super::lag::LagSearch;
@@ -45,12 +45,12 @@ pub(super) struct Analysis<'h> {
     pub(super) keys: Vec<Key>,
     /// The undecided rows that must have happened.
     pub(super) committed: Vec<bool>,
-    pub(super) timeline: Timeline,
+    pub(super) timeline: Timeline<'h>,
 }
 
 /// Judges a queue history.
 pub(crate) fn check(history: &History, expected: &Expectation, threads: usize) -> Outcome {
-    let (analysis, mut total) = analyse(history, expected, threads);
+    let (analysis, mut total, back) = analyse(history, expected, threads);
     let tallies = &mut total.tallies;
     let worst_realtime_lag = total.lag.finish(history);
     let mut observations = Vec::new();
@@ -58,7 +58,7 @@ pub(crate) fn check(history: &History, expected: &Expectation, threads: usize) -
     anomalies.extend(cases::of(&analysis, expected, tallies));
     // Strangers' operations may be missing from any cycle, and they may send what they like.
     if expected.world == World::Closed {
-        let cycles = cycles::find(&analysis, expected, threads, total.drawn);
+        let cycles = cycles::find(&analysis, expected, threads, (total.drawn, back));
         anomalies.extend(cycles.anomalies);
         observations.extend(cycles.observations);
         observations.extend(observe(&analysis));
@@ -73,7 +73,7 @@ fn analyse<'h>(
     history: &'h History,
     expected: &Expectation,
     threads: usize,
-) -> (Analysis<'h>, Examined) {
+) -> (Analysis<'h>, Examined, LeadBack) {
     // The order of operations is made beside; it needs one thread.
     let (gathered, timeline) = thread::scope(|scope| {
         let beside = (threads > 1).then(|| scope.spawn(|| Timeline::of(history)));
@@ -99,7 +99,13 @@ fn analyse<'h>(
     }
     let committed: Vec<bool> = committed.into_iter().map(AtomicBool::into_inner).collect();
 
-    let examine = Examination { gathered: &gathered, committed: &committed, timeline: &timeline };
+    let back = LeadBack::new(history.len());
+    let examine = Examination {
+        gathered: &gathered,
+        committed: &committed,
+        timeline: &timeline,
+        back: &back,
+    };
     let start = || Examined::new(history, expected);
     let examined = fold(threads, by_weight.len(), start, |state, item| {
         let key = by_weight[item];
@@ -118,7 +124,7 @@ fn analyse<'h>(
     }
     let keys =
         values.into_iter().zip(orders).map(|(values, order)| Key { values, order }).collect();
-    (Analysis { history, gathered, keys, committed, timeline }, total)
+    (Analysis { history, gathered, keys, committed, timeline }, total, back)
 }
 
 /// Marks the undecided rows of which a value was read: all of each must have happened.
@@ -159,7 +165,7 @@ impl Examined {
             tallies: Tallies::new(max),
             positions: Positions::new(history.process_count()),
             orders: Vec::new(),
-            drawn: Drawn::new(history.len()),
+            drawn: Drawn::new(),
             lag: LagSearch::new(history.process_count()),
             strand: Strand::default(),
             polled: Vec::new(),
@@ -171,7 +177,8 @@ impl Examined {
 pub(super) struct Examination<'a, 'h> {
     pub(super) gathered: &'a Gathered<'h>,
     pub(super) committed: &'a [bool],
-    pub(super) timeline: &'a Timeline,
+    pub(super) timeline: &'a Timeline<'h>,
+    pub(super) back: &'a LeadBack,
 }
 
 impl Examination<'_, '_> {
@@ -198,7 +205,8 @@ impl Examination<'_, '_> {
         let drawing = Drawing { examination: self, values, order: &order, ww_deps };
         let drawn = &mut state.drawn;
         let mut draw = |edge: Edge| {
-            drawn.add(self.timeline.node(edge.from), self.timeline.node(edge.to), edge.dependency);
+            let (from, to) = (self.timeline.node(edge.from), self.timeline.node(edge.to));
+            drawn.add(from, to, edge.dependency, self.back);
         };
         drawing.writes(&mut draw);
         let strand = &mut state.strand;

@@ -16,6 +16,8 @@ pub(super) struct Strand {
     /// The highest offset among them, -1 if none is known.
     pub(super) highest: i64,
     pub(super) is_plain: bool,
+    /// The last row that sent one of them; none if there is one without a writer.
+    pub(super) last_writer: u32,
 }
 
 impl Strand {
@@ -30,7 +32,7 @@ impl Strand {
         let reader = runs[0].row;
         let numbers = &mut self.numbers;
         numbers.clear();
-        let (mut highest, mut is_plain, mut next) = (-1, true, None);
+        let (mut highest, mut is_plain, mut next, mut last_writer) = (-1, true, None, 0);
         gathered.each_record(runs, |offset, value| {
             let number = values.number(value);
             let index = order.index(number);
@@ -40,8 +42,9 @@ impl Strand {
             is_plain &= follows & !is_odd & (writer != reader) & (writer != NO_ROW);
             next = Some(index.wrapping_add(1));
             highest = offset.unwrap_or(-1).max(highest);
+            last_writer = writer.max(last_writer);
             numbers.push(number);
         });
-        (self.highest, self.is_plain) = (highest, is_plain);
+        (self.highest, self.is_plain, self.last_writer) = (highest, is_plain, last_writer);
     }
 }

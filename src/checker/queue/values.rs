@@ -46,9 +46,15 @@ impl Numbering {
         Self { min, span: if dense { span } else { 0 }, ..Self::default() }
     }
 
-    fn find(&self, value: Value) -> Option<u32> {
+    #[inline]
+    fn place(&self, value: Value) -> Option<u32> {
         let place = value.0.wrapping_sub(self.min) as u64;
-        if place < self.span { Some(place as u32) } else { self.rest.get(&value.0).copied() }
+        (place < self.span).then_some(place as u32)
+    }
+
+    #[inline]
+    fn find(&self, value: Value) -> Option<u32> {
+        self.place(value).or_else(|| self.rest.get(&value.0).copied())
     }
 
     fn number(&mut self, value: Value) -> u32 {
@@ -102,7 +108,17 @@ impl Values {
         }
     }
 
+    #[inline]
     fn take(&mut self, value: Value) -> usize {
+        match self.numbering.place(value) {
+            // There is room for these from the start.
+            Some(place) => place as usize,
+            None => self.take_odd(value),
+        }
+    }
+
+    #[cold]
+    fn take_odd(&mut self, value: Value) -> usize {
         let number = self.numbering.number(value) as usize;
         self.grow(number + 1);
         number
@@ -155,6 +171,7 @@ impl Values {
     }
 
     /// The number of a value that was sent or polled.
+    #[inline]
     pub(super) fn number(&self, value: Value) -> u32 {
         self.numbering.find(value).expect("every value of the key has a number")
     }
