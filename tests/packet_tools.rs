@@ -13,12 +13,17 @@ use fencepost::history::{Connection, Direction, Tap};
 use fencepost::run::annotate::annotate;
 use fencepost::run::judge::{Given, judge};
 
+/// Connections whose numbers begin so near the end that ten megabytes pass it.
+const WRAPS: [u64; 2] = [2583, 376];
+
 /// Records every shape of conversation: several brokers and address families, large writes, odd
 /// lengths, silence, actions of rules, close by either side, reset, one that stays open.
-fn record(path: &Path) {
+fn record(path: &Path, file_bytes_max: u64) {
     let path = path.to_owned();
-    let open = Box::new(move |_| Ok(Box::new(File::create(&path)?) as Box<_>));
-    let tap = PcapngTap::new(open, u64::MAX).unwrap();
+    let open = Box::new(move |number: u32| {
+        Ok(Box::new(File::create(path.with_extension(number.to_string()))?) as Box<_>)
+    });
+    let tap = PcapngTap::new(open, file_bytes_max).unwrap();
     let mut now = 1_700_000_000_123_456_789;
     let mut tick = || {
         now += 12_345;
@@ -29,7 +34,8 @@ fn record(path: &Path) {
     let large = [&10_000_000_i32.to_be_bytes()[..], &vec![7; 10_000_000]].concat();
     let mut response = [0; 20];
     (response[3], response[7]) = (16, 7);
-    for number in 0..6u64 {
+    // The last two pass the end of the sequence numbers, in IPv4 and in IPv6.
+    for number in [0, 1, 2, 3, 4, 5, WRAPS[0], WRAPS[1]] {
         let connection = Connection(number);
         let (client, broker) = match number % 3 {
             0 => (format!("127.0.0.1:{}", 40_000 + number), "127.0.0.1:9092"),
@@ -45,7 +51,7 @@ fn record(path: &Path) {
             tap.action(connection, Direction::Response, tick(), "said twice");
             tap.action(connection, Direction::Response, tick(), "and again");
         }
-        for _ in 0..8 {
+        for _ in 0..if number < 6 { 8 } else { 1 } {
             tap.bytes(connection, Direction::Request, tick(), &large);
         }
         match number {
@@ -72,9 +78,30 @@ fn packet_tools_have_nothing_to_complain_about() {
         return;
     }
     let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("wire.pcapng");
-    record(&path);
-    let file = path.to_str().unwrap();
+    let path = folder.path().join("wire");
+    record(&path, u64::MAX);
+    let file = folder.path().join("wire.0");
+    let file = file.to_str().unwrap();
+    nothing_is_wrong_with(file);
+    let comments = output(
+        "tshark",
+        &["-r", file, "-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"],
+    );
+    assert_eq!(comments.matches("held for 20 ms").count(), 40);
+    assert_eq!(comments.matches("and again").count(), 40);
+    let lines = output("tcpdump", &["-nn", "-vv", "-r", file]);
+    let bad = lines.lines().find(|line| ["incorrect", " bad "].iter().any(|w| line.contains(w)));
+    assert_eq!((lines.contains("(correct)"), bad), (true, None));
+    // A file among others begins in mid-stream.
+    let rotated = folder.path().join("rotated");
+    record(&rotated, 200_000_000);
+    for number in 0..3 {
+        nothing_is_wrong_with(rotated.with_extension(number.to_string()).to_str().unwrap());
+    }
+}
+
+/// No warning on frames, IP and TCP, and every checksum right.
+fn nothing_is_wrong_with(file: &str) {
     let checks = [
         "-d",
         "tcp.port==9092-9094,kafka",
@@ -93,15 +120,6 @@ fn packet_tools_have_nothing_to_complain_about() {
     assert_eq!(complaints, "");
     let unchecked = "ip.checksum.status != 1 || tcp.checksum.status != 1";
     assert_eq!(output("tshark", &[&checks[..], &["-Y", unchecked]].concat()), "");
-    let comments = output(
-        "tshark",
-        &["-r", file, "-Y", "frame.comment", "-T", "fields", "-e", "frame.comment"],
-    );
-    assert_eq!(comments.matches("held for 20 ms").count(), 30);
-    assert_eq!(comments.matches("and again").count(), 30);
-    let lines = output("tcpdump", &["-nn", "-vv", "-r", file]);
-    let bad = lines.lines().find(|line| ["incorrect", " bad "].iter().any(|w| line.contains(w)));
-    assert_eq!((lines.contains("(correct)"), bad), (true, None));
 }
 
 #[test]
@@ -117,6 +135,7 @@ fn comments_stand_on_the_packets_that_a_verdict_names() {
         let verdict = judge(captures, &Given::default()).unwrap();
         let to = folder.path().join("annotated.pcapng");
         let packets = annotate(captures, &verdict, &to).unwrap();
+        nothing_is_wrong_with(to.to_str().unwrap());
         let fields = ["frame.number", "frame.comment", "frame.time_epoch"];
         let file = to.to_str().unwrap();
         let mut arguments = vec!["-r", file, "-Y", "frame.comment", "-T", "fields"];

@@ -112,7 +112,10 @@ pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Resul
     if let Some(to) = &arguments.annotate
         && !can_be_annotated(&arguments.files, to)
     {
-        return Err(Usage("--annotate: expected captures that are files".into()).into());
+        return Err(Usage(
+            "--annotate: expected captures that are files, and another file to write".into(),
+        )
+        .into());
     }
     let (verdict, history) = judge::judge_and_keep(&arguments.files, &given)?;
     // The process is about to end; to give a large history back piece by piece is work for nothing.

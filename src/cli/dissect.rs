@@ -23,7 +23,7 @@ use crate::run::clock;
 #[command(after_help = "Examples:\n  fencepost dissect run.pcapng\n  \
     fencepost dissect --errors-only --api Produce,EndTxn run.pcap.gz\n  \
     fencepost dissect --stats broker1.pcap broker2.pcap\n  \
-    tcpdump -i lo -w - port 9092 | fencepost dissect --headers -\n  \
+    tcpdump -U -i lo -w - port 9092 | fencepost dissect --headers -\n  \
     echo '00000012 0012 0000 00000001 0008 70726f6475636572' | fencepost dissect -\n  \
     fencepost dissect --api Heartbeat --api-version 0 response.bin\n\n\
     Several files are one capture, merged by time. What is not in the lines (responses whose \

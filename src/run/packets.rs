@@ -39,6 +39,7 @@ const MAGICS: [[u8; 4]; 8] = [
 const GZIP: [u8; 2] = [0x1f, 0x8b];
 /// A frame of zstd to skip, behind the lowest four bits of its first byte: some tools begin so.
 const ZSTD_SKIPPED: [u8; 3] = [0x2a, 0x4d, 0x18];
+const PACKED: [&str; 5] = [".gz", ".zst", ".xz", ".bz2", ".lz4"];
 const NAMES: [&str; 3] = [".pcap", ".pcapng", ".cap"];
 
 /// A file that was opened and looked into.
@@ -101,7 +102,8 @@ fn is_capture(bytes: &[u8]) -> bool {
 fn is_named_capture(path: &Path) -> bool {
     let name = path.file_name().map(|name| name.to_string_lossy().to_lowercase());
     let name = name.unwrap_or_default();
-    let plain = name.trim_end_matches(".gz").trim_end_matches(".zst");
+    // Those that are not unpacked here are named for what they are.
+    let plain = PACKED.iter().fold(name.as_str(), |name, end| name.trim_end_matches(end));
     NAMES.iter().any(|end| plain.ends_with(end))
 }
 

@@ -11,6 +11,7 @@ mod changes;
 mod files;
 mod packets;
 mod talks;
+mod wireshark;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -38,10 +39,15 @@ use packets::{
 #[derive(Debug, Default)]
 struct Found {
     ports: BTreeMap<u64, String>,
+    clients: BTreeMap<u64, u16>,
     /// Ports, API, correlation id and a sum of the bytes of request and response.
     exchanges: Vec<String>,
+    messages: Messages,
     summaries: Vec<ConnectionSummary>,
 }
+
+/// Whole messages with a header: the client's port, the correlation id and whether it is a response.
+type Messages = BTreeSet<(u16, i32, bool)>;
 
 fn sum(bytes: &[u8]) -> u64 {
     let mut hasher = DefaultHasher::new();
@@ -55,14 +61,26 @@ impl ExchangeSink for Found {
     fn connection(&mut self, facts: &ConnectionFacts) {
         let ports = format!("{}-{}", facts.client.port(), facts.broker.port());
         self.ports.insert(facts.connection.0, ports);
+        self.clients.insert(facts.connection.0, facts.client.port());
     }
 
     fn request(&mut self, request: &Request<'_>) -> u64 {
+        let facts = request.facts;
+        if facts.extent == Extent::Whole {
+            let port = self.clients[&facts.connection.0];
+            self.messages.insert((port, facts.correlation_id.0, false));
+        }
         sum(request.frame)
     }
 
     fn exchange(&mut self, exchange: Exchange<'_, u64>) {
         let facts = &exchange.request;
+        if let Outcome::Answered(response) = &exchange.outcome
+            && response.extent == Extent::Whole
+        {
+            let port = self.clients[&facts.connection.0];
+            self.messages.insert((port, facts.correlation_id.0, true));
+        }
         let answer = match &exchange.outcome {
             Outcome::NoneDue => 0,
             Outcome::Answered(response) if response.extent == Extent::Whole => sum(response.frame),
@@ -138,6 +156,8 @@ struct Base {
     exchanges: Vec<String>,
     verdict: String,
     wrong: Vec<String>,
+    /// Every form with the messages found in it, where somebody else shall read them too.
+    forms: Option<Vec<(String, Vec<u8>, Messages)>>,
 }
 
 impl Base {
@@ -146,7 +166,7 @@ impl Base {
         let file = plain(&ethernet(&segs));
         let exchanges = read(&file).0.exchanges;
         let verdict = verdict(folder.path(), &file);
-        Self { segs, folder, exchanges, verdict, wrong: Vec::new() }
+        Self { segs, folder, exchanges, verdict, wrong: Vec::new(), forms: None }
     }
 
     fn segs(&mut self, name: &str, segs: &[Seg], expected: Expected) {
@@ -159,6 +179,9 @@ impl Base {
 
     fn file(&mut self, name: &str, file: &[u8], expected: Expected) {
         let (found, summary) = read(file);
+        if let Some(forms) = &mut self.forms {
+            forms.push((name.to_owned(), file.to_vec(), found.messages.clone()));
+        }
         let verdict = verdict(self.folder.path(), file);
         let all = self.exchanges.len();
         let here = found.exchanges.len();
@@ -574,7 +597,10 @@ fn pcapng_files(base: &mut Base) {
 }
 
 fn all(segs: Vec<Seg>) -> Vec<String> {
-    let mut base = Base::new(segs);
+    every_form(Base::new(segs)).wrong
+}
+
+fn every_form(mut base: Base) -> Base {
     assert!(!base.exchanges.is_empty());
     links(&mut base);
     order(&mut base);
@@ -582,7 +608,7 @@ fn all(segs: Vec<Seg>) -> Vec<String> {
     losses(&mut base);
     classic_files(&mut base);
     pcapng_files(&mut base);
-    base.wrong
+    base
 }
 
 #[test]

@@ -1,0 +1,65 @@
+//! The same forms of one conversation as tshark reads them.
+//!
+//! On by environment: set `FENCEPOST_LIVE` where tshark is installed.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use super::{Base, Messages, every_form, talks};
+
+/// Forms in which tshark 4.0 finds fewer messages than are there, and why. The names are beginnings.
+const TSHARK_FINDS_FEWER: [(&str, &str); 0] = [];
+
+/// The messages that tshark finds.
+fn messages(file: &Path) -> Messages {
+    let fields = ["tcp.srcport", "tcp.dstport", "kafka.correlation_id"];
+    let mut tshark = Command::new("tshark");
+    tshark.arg("-r").arg(file).args(["-d", "tcp.port==9092,kafka", "-Y", "kafka", "-T", "fields"]);
+    tshark.args(["-o", "tcp.reassemble_out_of_order:TRUE"]);
+    fields.iter().for_each(|field| {
+        tshark.args(["-e", field]);
+    });
+    let done = tshark.output().unwrap();
+    let mut found = BTreeSet::new();
+    for line in String::from_utf8(done.stdout).unwrap().lines() {
+        let mut fields = line.split('\t');
+        let mut next = || fields.next().unwrap_or_default();
+        let last = |list: &str| list.rsplit(',').next().and_then(|port| port.parse().ok());
+        let (Some(source), Some(target)) = (last(next()), last(next())) else { continue };
+        let port: u16 = if target == 9092 { source } else { target };
+        let ids = next().split(',').filter_map(|id| id.parse().ok());
+        found.extend(ids.map(|id: i32| (port, id, target != 9092)));
+    }
+    found
+}
+
+#[test]
+fn tshark_sees_no_message_that_we_do_not() {
+    if std::env::var_os("FENCEPOST_LIVE").is_none() {
+        return;
+    }
+    let mut base = Base::new(talks::sasl_and_pipelines());
+    base.forms = Some(Vec::new());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("form");
+    let (mut more, mut fewer, mut equal) = (Vec::new(), Vec::new(), 0);
+    for (name, bytes, ours) in every_form(base).forms.unwrap() {
+        fs::write(&file, bytes).unwrap();
+        let theirs = messages(&file);
+        let (missing, extra) = (theirs.difference(&ours), ours.difference(&theirs));
+        let (missing, extra): (Vec<_>, Vec<_>) = (missing.collect(), extra.collect());
+        equal += usize::from(missing.is_empty() && extra.is_empty());
+        if !missing.is_empty() {
+            more.push(format!("{name}: {missing:?}"));
+        }
+        let known = TSHARK_FINDS_FEWER.iter().any(|(form, _)| name.starts_with(form));
+        if !extra.is_empty() && !known {
+            fewer.push(format!("{name}: {} of {}", ours.len() - extra.len(), ours.len()));
+        }
+    }
+    println!("{equal} forms equal");
+    let told = [more.join("\n"), fewer.join("\n")].join("\n-- fewer:\n");
+    assert!(more.is_empty() && fewer.is_empty(), "more:\n{told}");
+}
