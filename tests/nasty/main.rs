@@ -156,7 +156,8 @@ struct Base {
     exchanges: Vec<String>,
     verdict: String,
     wrong: Vec<String>,
-    /// Every form with the messages found in it, where somebody else shall read them too.
+    /// Every form of which nothing is missing, with the messages found in it, where somebody else
+    /// shall read them too.
     forms: Option<Vec<(String, Vec<u8>, Messages)>>,
 }
 
@@ -179,7 +180,7 @@ impl Base {
 
     fn file(&mut self, name: &str, file: &[u8], expected: Expected) {
         let (found, summary) = read(file);
-        if let Some(forms) = &mut self.forms {
+        if let (Some(forms), Expected::Same) = (&mut self.forms, expected) {
             forms.push((name.to_owned(), file.to_vec(), found.messages.clone()));
         }
         let verdict = verdict(self.folder.path(), file);

@@ -233,7 +233,9 @@ fn link(link: Link, v6: bool, packet: &[u8]) -> (LinkType, Vec<u8>) {
         Link::Loop => (LinkType::LOOP, [&[0, 0, 0, if v6 { 30 } else { 2 }][..], packet].concat()),
         Link::Raw(number) => (LinkType(number), packet.to_vec()),
         Link::Snap => {
-            let head = [[0, 0xff], [0xaa, 0xaa], [3, 0], [0, 0], kind.to_be_bytes()].concat();
+            // What is longer than a length may say is a trailer to some.
+            let length = ((packet.len() + 8) as u16).min(1_500).to_be_bytes();
+            let head = [length, [0xaa, 0xaa], [3, 0], [0, 0], kind.to_be_bytes()].concat();
             (LinkType::ETHERNET, [&[2; 12][..], &head, packet].concat())
         }
         Link::Ppp(head) => {
@@ -294,7 +296,7 @@ fn tunnelled(tunnel: Tunnel, v6: bool, packet: &[u8]) -> (u8, Vec<u8>) {
             (47, [&head.concat(), &frame[..]].concat())
         }
         Tunnel::Erspan(_) => {
-            let head = [&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1][..], &[0x20; 11], &[1], &[5; 8]];
+            let head = [&[0x10, 0, 0x22, 0xeb, 0, 0, 0, 1, 0x20][..], &[0; 10], &[1], &[5; 8]];
             (47, [&head.concat(), &frame[..]].concat())
         }
         Tunnel::Vxlan(port) => udp(port, [&[8, 0, 0, 0, 0, 0, 42, 0][..], &frame].concat()),

@@ -9,8 +9,25 @@ use std::process::Command;
 
 use super::{Base, Messages, every_form, talks};
 
-/// Forms in which tshark 4.0 finds fewer messages than are there, and why. The names are beginnings.
-const TSHARK_FINDS_FEWER: [(&str, &str); 0] = [];
+/// Forms in which tshark 4.0 finds fewer messages than are there, by how their names begin, and why.
+const TSHARK_FINDS_FEWER: [(&str, &str); 14] = [
+    ("Ethernet V6Jumbo", "it does not follow the length in the hop-by-hop option"),
+    ("Null([2, 0, 0, 0], [0, 0, 0, 10])", "Linux's number of IPv6, in the other order"),
+    ("Null([2, 0, 0, 0], [23, 0, 0, 0])", "Windows' number of IPv6"),
+    ("In(Vxlan(8472))", "the port that Linux had before the standard's"),
+    ("keep-alives of a byte in mid-stream", "the byte is taken for one of the stream"),
+    ("old SYN", "every SYN of another number is taken for another connection"),
+    ("zstd after a frame to skip", "the file is not opened"),
+    ("pcap behind pcap", "the second file is taken for a packet"),
+    ("pcapng behind pcap", "the second file is taken for a packet"),
+    ("pcap behind pcapng", "the second file is taken for a block"),
+    ("packed files one behind the other", "the second file is taken for a packet"),
+    ("interfaces Little", "the file is not read; which block it is was not looked for"),
+    ("interfaces Big", "the file is not read; which block it is was not looked for"),
+    ("ports again", "where numbers are near the first connection's, they are taken for its own"),
+];
+/// Parts of tokens that tshark takes for correlation ids: it knows no tokens without a header.
+const TOKENS: [&[u8; 4]; 5] = [b"secr", b"r=ab", b"v=c2", b"=me,", b"ws,r"];
 
 /// The messages that tshark finds.
 fn messages(file: &Path) -> Messages {
@@ -47,7 +64,8 @@ fn tshark_sees_no_message_that_we_do_not() {
     let (mut more, mut fewer, mut equal) = (Vec::new(), Vec::new(), 0);
     for (name, bytes, ours) in every_form(base).forms.unwrap() {
         fs::write(&file, bytes).unwrap();
-        let theirs = messages(&file);
+        let mut theirs = messages(&file);
+        theirs.retain(|(_, id, _)| !TOKENS.contains(&&id.to_be_bytes()));
         let (missing, extra) = (theirs.difference(&ours), ours.difference(&theirs));
         let (missing, extra): (Vec<_>, Vec<_>) = (missing.collect(), extra.collect());
         equal += usize::from(missing.is_empty() && extra.is_empty());
