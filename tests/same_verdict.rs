@@ -78,6 +78,9 @@ const EXCEPTIONS: &[Exception] = &[
     Exception { bug: Bug::WriteOldEpoch, name: "inconsistent-offsets", by: By::Packets },
     // The consumer itself asks for the records again, as it was told by its group: G3.
     Exception { bug: Bug::RewindGroup, name: "nonmonotonic-poll", by: By::Operations },
+    // The marker that aborts has the epoch that an administrator's has (KIP-664, KIP-890): that it is
+    // none of the coordinator's is P6, and nobody promised that it would not come.
+    Exception { bug: Bug::LateEndTxnDecidesNext, name: "lost-write", by: By::Operations },
     // Who polled to the end knows that nothing more came. Packets prove it a minute after the
     // timeout of the transaction, which is longer than the run.
     Exception { bug: Bug::HangTransaction, name: "hanging-transaction", by: By::Operations },

@@ -5,7 +5,7 @@
 //! later ones of others, and a check that goes by what it knows so far would look at them too late.
 //! So facts wait until many later ones have come.
 //!
-//! Never: drops a fact; keeps what records hold.
+//! Never: drops a fact that is judged; keeps what records hold.
 
 use std::cmp::{Ordering, Reverse};
 use std::collections::BinaryHeap;
@@ -14,11 +14,14 @@ use crate::history::facts::{Deed, Fact};
 
 /// Facts that wait.
 const WAITING_MAX: usize = 1_024;
+/// What they hold, all together: partitions, batches, offsets.
+const HELD_MAX: usize = 32_768;
 
 /// Facts that wait for earlier ones.
 #[derive(Debug, Default)]
 pub(super) struct InOrder {
     waiting: BinaryHeap<Reverse<Waiting>>,
+    held: usize,
     taken: u64,
 }
 
@@ -30,19 +33,51 @@ struct Waiting {
 }
 
 impl InOrder {
-    /// Takes a fact; returns the earliest where too many wait.
-    pub(super) fn push(&mut self, mut fact: Fact) -> Option<Fact> {
+    /// Takes a fact.
+    pub(super) fn push(&mut self, mut fact: Fact) {
+        // What these say is learnt of at once, and may be much.
+        if matches!(fact.deed, Deed::Other | Deed::Metadata { .. } | Deed::ApiVersions(_)) {
+            return;
+        }
         forget_records(&mut fact);
+        self.held += holds(&fact);
         let over = fact.seen.response.unwrap_or(fact.seen.request);
         self.taken += 1;
         let at = (over.time_ns, self.taken);
         self.waiting.push(Reverse(Waiting { at, fact: Box::new(fact) }));
-        if self.waiting.len() > WAITING_MAX { self.pop() } else { None }
+    }
+
+    /// The earliest, where too many wait.
+    pub(super) fn due(&mut self) -> Option<Fact> {
+        let is_full = self.waiting.len() > WAITING_MAX || self.held > HELD_MAX;
+        if is_full { self.pop() } else { None }
     }
 
     /// The earliest of those that wait.
     pub(super) fn pop(&mut self) -> Option<Fact> {
-        self.waiting.pop().map(|Reverse(waiting)| *waiting.fact)
+        let Reverse(Waiting { fact, .. }) = self.waiting.pop()?;
+        self.held -= holds(&fact);
+        Some(*fact)
+    }
+}
+
+/// How much a fact holds.
+fn holds(fact: &Fact) -> usize {
+    match &fact.deed {
+        Deed::Produce { partitions, .. } => {
+            partitions.iter().map(|of| 1 + of.batches.len()).sum::<usize>()
+        }
+        Deed::Fetch { partitions, .. } => {
+            partitions.iter().map(|of| 1 + of.batches.len() + of.aborted.len()).sum()
+        }
+        Deed::OffsetCommit(offsets) | Deed::TxnOffsetCommit { offsets, .. } => {
+            offsets.offsets.len()
+        }
+        Deed::OffsetFetch { groups, .. } => groups.iter().map(|(_, of)| 1 + of.len()).sum(),
+        Deed::SyncGroup { answer: Some((_, partitions)), .. }
+        | Deed::ConsumerGroupHeartbeat { assigned: Some(partitions), .. }
+        | Deed::AddPartitionsToTxn { partitions, .. } => partitions.len(),
+        _ => 1,
     }
 }
 

@@ -205,7 +205,8 @@ impl FactTaker for WireCheck {
         let broker = self.stage.ledger.broker(fact.seen.connection.0);
         self.stage.topics.learn(&fact, broker);
         self.framing.fact(&mut self.stage, &fact);
-        if let Some(fact) = self.in_order.push(fact) {
+        self.in_order.push(fact);
+        while let Some(fact) = self.in_order.due() {
             self.judge(&fact);
         }
     }
