@@ -189,6 +189,7 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
     let Stage { ledger, topics, logs, unseen, .. } = stage;
     let mut broken = Vec::new();
     let mut verified: Vec<Ack> = Vec::new();
+    let mut cut_off = Vec::new();
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
         let cluster = topics.cluster_of(id);
@@ -219,6 +220,15 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
                 Judged::Held => {
                     verified.push(*ack);
                     ledger.held(P1);
+                    let replaced = log.replaced.get(&ack.base).filter(|other| {
+                        other.is_later()
+                            && (!uncertain || !ack.by_name)
+                            && is_to_be_read(ack, cluster, transactions)
+                    });
+                    if let Some(replaced) = replaced {
+                        cut_off.push((id, *ack, *replaced));
+                        continue;
+                    }
                     // Of transactions it takes the marker.
                     if ack.body.kind == Kind::Plain {
                         ledger.operation_held(Named::LostWrite);
@@ -258,6 +268,14 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
         }
     }
     ledger.unknown_times(P1, logs.forgotten[1]);
+    for (id, ack, replaced) in cut_off {
+        let why = format!(
+            "It was there under leader epoch {}; what stands there since is another batch, written \
+             under leader epoch {}.",
+            replaced.old_epoch, replaced.new_epoch
+        );
+        operations::lost(stage, id, &ack, replaced.mark, &why);
+    }
     for (id, ack, mark, why, place, is_disowned) in broken {
         match place {
             Place::Nowhere => {
@@ -411,15 +429,23 @@ fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketA
             _ => Judged::Unknown,
         };
     }
-    match &log.end {
-        Some((end, mark))
-            if *end <= ack.base
-                && ack.mark.ns_until(mark) >= SETTLED_NS
-                && broker(mark.connection()) == broker(ack.mark.connection()) =>
-        {
-            let why = format!("Later the same broker says that its log ends at {end}.");
-            Judged::Broken(*mark, why)
+    // A leader that has just been elected may say less for a while than the one before it.
+    let led = broker(ack.mark.connection());
+    let later = log.reigns.iter().find(|reign| {
+        let (end, mark) = &reign.end;
+        Some(reign.broker) == led
+            && reign.since.is_before(&ack.mark)
+            && *end <= ack.base
+            && ack.mark.ns_until(mark) >= SETTLED_NS
+    });
+    match later.map(|reign| reign.end) {
+        Some((end, mark)) => {
+            let why = format!(
+                "Later the same broker, which led the partition since before, says that its log \
+                 ends at {end}."
+            );
+            Judged::Broken(mark, why)
         }
-        _ => Judged::Unknown,
+        None => Judged::Unknown,
     }
 }

@@ -172,7 +172,8 @@ fn since(api_key: ApiKey, code: ErrorCode) -> i16 {
         (ErrorCode::PRODUCER_FENCED, ApiKey::INIT_PRODUCER_ID) => 4,
         // KIP-516: these name topics by id.
         (ErrorCode::UNKNOWN_TOPIC_ID | ErrorCode::INCONSISTENT_TOPIC_ID, ApiKey::FETCH) => 13,
-        (ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR, ApiKey::FETCH) => 13,
+        // Java goes back to 12 where it lacks a topic's id, in the session it had begun with ids.
+        (ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR, ApiKey::FETCH) => 7,
         (ErrorCode::UNKNOWN_TOPIC_ID, ApiKey::PRODUCE) => 13,
         // KIP-848.
         (ErrorCode::STALE_MEMBER_EPOCH, ApiKey::OFFSET_COMMIT | ApiKey::OFFSET_FETCH) => 9,
@@ -206,6 +207,8 @@ mod tests {
         }
         assert!(is_possible(ApiKey::FETCH, 13, ErrorCode::UNKNOWN_TOPIC_ID));
         assert!(!is_possible(ApiKey::FETCH, 12, ErrorCode::UNKNOWN_TOPIC_ID));
+        assert!(is_possible(ApiKey::FETCH, 12, ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR));
+        assert!(!is_possible(ApiKey::FETCH, 6, ErrorCode::FETCH_SESSION_TOPIC_ID_ERROR));
         // What any API may say, and APIs that are not looked at.
         assert!(is_possible(ApiKey::FETCH, 4, ErrorCode::UNKNOWN_SERVER_ERROR));
         assert!(is_possible(ApiKey::DELETE_TOPICS, 4, ErrorCode::ILLEGAL_GENERATION));

@@ -5,6 +5,7 @@
 //! all logs; beyond it the lowest offsets of the log at hand go and are not judged.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
 
 use kafka_wire::batch::ControlType;
 
@@ -22,6 +23,10 @@ pub(super) const DOUBTFUL_MAX: usize = 256;
 const HIDDEN_MAX: usize = 200_000;
 /// Acknowledgements with the offsets of others that are remembered of one log.
 const DISOWNED_MAX: usize = 4_096;
+/// Offsets of one log at which another batch was read than before.
+pub(super) const REPLACED_MAX: usize = 10_000;
+/// Leaders of one log that are remembered.
+const REIGNS_MAX: usize = 16;
 /// Batches of fenced producers that are remembered, in all logs.
 const REFUSED_MAX: usize = 50_000;
 
@@ -174,9 +179,77 @@ pub(super) struct Log {
     /// The lowest and the highest offset of answers that contradict themselves or others: what
     /// they held is not all kept.
     murky: Option<(i64, i64)>,
+    /// Where another batch was read than before, by offset.
+    pub(super) replaced: BTreeMap<i64, Replaced>,
+    /// Leaders that consumers were answered by.
+    pub(super) reigns: Vec<Reign>,
+}
+
+/// A broker that leads a partition without a break, as far as its answers show it.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Reign {
+    pub(super) broker: SocketAddr,
+    /// The leader epoch that it was held to.
+    leader_epoch: Option<i32>,
+    /// Where it was held to none, the connection on which it refused nothing in between.
+    connection: u64,
+    pub(super) since: Mark,
+    /// The high watermark it stated last, and when.
+    pub(super) end: (i64, Mark),
+}
+
+/// What was read where another batch had been.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Replaced {
+    /// The leader epoch of the batch that was read first.
+    pub(super) old_epoch: i32,
+    /// That of the other.
+    pub(super) new_epoch: i32,
+    pub(super) mark: Mark,
+}
+
+impl Replaced {
+    /// Whether a later leader wrote it: the log had been cut off before.
+    pub(super) fn is_later(&self) -> bool {
+        self.old_epoch >= 0 && self.new_epoch > self.old_epoch
+    }
 }
 
 impl Log {
+    /// A consumer was answered with a high watermark, or with an error.
+    pub(super) fn answered(
+        &mut self,
+        broker: SocketAddr,
+        leader_epoch: Option<i32>,
+        end: Option<i64>,
+        mark: Mark,
+    ) {
+        let connection = mark.connection();
+        let is_it = |reign: &Reign| {
+            reign.broker == broker
+                && reign.leader_epoch == leader_epoch
+                && (leader_epoch.is_some() || reign.connection == connection)
+        };
+        let known = self.reigns.iter().position(is_it);
+        match (known, end) {
+            (Some(at), Some(end)) => {
+                let reign = &mut self.reigns[at];
+                if reign.end.1.is_before(&mark) {
+                    reign.end = (end, mark);
+                }
+            }
+            (Some(at), None) => drop(self.reigns.remove(at)),
+            (None, Some(end)) => {
+                if self.reigns.len() >= REIGNS_MAX {
+                    self.reigns.remove(0);
+                }
+                let end = (end, mark);
+                self.reigns.push(Reign { broker, leader_epoch, connection, since: mark, end });
+            }
+            (None, None) => {}
+        }
+    }
+
     /// Whether records before that offset, and not it, may have been deleted: the last stable
     /// offset stays there while a transaction is open that began before.
     pub(super) fn is_start(&self, offset: i64) -> bool {

@@ -12,7 +12,7 @@
 use serde_json::json;
 
 use super::invariant::Invariant::{L1, L2, L9};
-use super::log::{Batch, Body, DOUBTFUL_MAX, Kind, Put};
+use super::log::{Batch, Body, DOUBTFUL_MAX, Kind, Put, REPLACED_MAX, Replaced};
 use super::mark::Mark;
 use super::stage::Stage;
 use crate::history::facts::topics::LogId;
@@ -29,6 +29,10 @@ pub(super) fn fetched(
 ) {
     let mark = Mark::of(&fact.seen);
     alone(stage, log, fetched, &mark);
+    if let Some(broker) = stage.ledger.broker(mark.connection()).filter(|_| by_consumer) {
+        let end = (fetched.error == 0).then_some(fetched.high_watermark);
+        stage.logs.of(log).answered(broker, fetched.leader_epoch, end, mark);
+    }
     if !by_consumer || fetched.error != 0 {
         return;
     }
@@ -197,7 +201,15 @@ fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
 }
 
 fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
-    let old = stage.logs.of(log).batches[at];
+    let known = stage.logs.of(log);
+    let old = known.batches[at];
+    if known.replaced.contains_key(&new.base) || known.replaced.len() >= REPLACED_MAX {
+        // Told already.
+        return;
+    }
+    let (old_epoch, new_epoch) = (old.leader_epoch, new.leader_epoch);
+    let replaced = Replaced { old_epoch, new_epoch, mark: new.mark };
+    known.replaced.insert(new.base, replaced);
     let what = |body: &Body| {
         let Body { producer_id, producer_epoch, sequence, content, .. } = body;
         format!(
@@ -205,14 +217,24 @@ fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
              {content:016x}"
         )
     };
-    let explanation = format!(
-        "Offsets {} to {} of {} were returned twice, and with other records: {}; then {}.",
-        new.base,
-        new.last,
-        stage.words(log),
+    let words = stage.words(log);
+    let place = if new.base == new.last {
+        format!("Offset {} of {words} was", new.base)
+    } else {
+        format!("Offsets {} to {} of {words} were", new.base, new.last)
+    };
+    let mut explanation = format!(
+        "{place} returned twice, and with other records: {}; then {}.",
         what(&old.body),
         what(&new.body)
     );
+    if replaced.is_later() {
+        explanation.push_str(&format!(
+            " The first was written under leader epoch {old_epoch}, the other under {new_epoch}: a \
+             later leader did not have what consumers had been given. That is an unclean election, \
+             or a replica that lost the end of its log."
+        ));
+    }
     let fields = stage.place(log, new.base);
     let of = (log, old.by_name || new.by_name);
     stage.broken(L9, of, fields, &[old.mark, new.mark], explanation);

@@ -390,3 +390,37 @@ fn one_direction_alone_proves_nothing_and_says_so() {
     assert!(!found.judged && found.anomalies.is_empty(), "{:?}", found.stats.checks);
     assert_eq!(found.stats.checks["W1-response-unpaired"].could_not, 3);
 }
+
+/// What was acknowledged and read under leader epoch 3 is another batch in a second answer.
+fn replaced(scene: &mut Scene, acks: i16, epoch: i32) {
+    let of = |sequence, epoch| {
+        changed(plain(P, 0, sequence, 1), |batch| {
+            batch.header.partition_leader_epoch = kafka_wire::ids::LeaderEpoch(epoch);
+        })
+    };
+    let Deed::Produce { transactional, partitions, .. } = produce(of(0, -1), (0, 0)) else {
+        unreachable!("it is Produce");
+    };
+    scene.exchange(ApiKey::PRODUCE, 11, Deed::Produce { transactional, acks, partitions });
+    for batch in [of(0, 3), of(7, epoch), of(7, epoch)] {
+        let mut fetched = read(vec![batch]);
+        fetched.leader_epoch = None;
+        scene.fetch(fetched);
+    }
+}
+
+#[test]
+fn what_a_later_leader_does_not_have_is_lost() {
+    shows("lost-write", |scene| replaced(scene, -1, 5));
+    // An earlier leader may answer last; one alone may be wrong; acks=1 promises less.
+    nearly(|scene| replaced(scene, -1, 2));
+    nearly(|scene| replaced(scene, -1, 3));
+    nearly(|scene| replaced(scene, 1, 5));
+    for (acks, epoch) in [(-1, 5), (-1, 2), (-1, 3), (1, 5)] {
+        let found = found(|scene| replaced(scene, acks, epoch));
+        let [changed] = &found.anomalies["L9-record-changed"].cases[..] else {
+            panic!("told once: {:#?}", found.anomalies);
+        };
+        assert_eq!(changed.explanation.contains("unclean election"), epoch == 5);
+    }
+}

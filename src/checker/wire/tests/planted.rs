@@ -343,16 +343,39 @@ fn p1_nothing_stands_at_an_acknowledged_offset() {
     });
 }
 
+/// What one leader says of the end of a log that it acknowledged an offset of; whether the log was
+/// read from it before, under that epoch.
+fn ends(scene: &mut Scene, epochs: [Option<i32>; 2], end: i64, connection: u64) {
+    let fetch = |scene: &mut Scene, epoch: Option<i32>, end: i64| {
+        let mut fetched = read(vec![]);
+        fetched.leader_epoch = epoch;
+        (fetched.high_watermark, fetched.last_stable_offset) = (end, end);
+        scene.fetch(fetched);
+    };
+    fetch(scene, epochs[0], 7);
+    scene.produce(plain(P, 0, 0, 1), (0, 7));
+    scene.pass_s(5);
+    scene.on(connection);
+    fetch(scene, epochs[1], end);
+}
+
 #[test]
 fn p1_the_log_ends_below_an_acknowledged_offset() {
     check(Invariant::P1, |scene, broken| {
-        scene.produce(plain(P, 0, 0, 1), (0, 7));
-        scene.pass_s(5);
-        let mut end = read(vec![]);
-        end.high_watermark = if broken { 7 } else { 8 };
-        end.last_stable_offset = end.high_watermark;
-        scene.fetch(end);
+        ends(scene, [Some(3), Some(3)], if broken { 7 } else { 8 }, 1);
     });
+    check(Invariant::P1, |scene, broken| ends(scene, [None, None], if broken { 7 } else { 8 }, 0));
+    // A leader that has just been elected may say less for a while; so may another.
+    for (epochs, connection) in [
+        ([Some(2), Some(3)], 0),
+        ([Some(2), None], 0),
+        ([None, None], 1),
+        ([Some(3); 2], ELSEWHERE),
+    ] {
+        let mut scene = Scene::new();
+        ends(&mut scene, epochs, 7, connection);
+        assert_eq!(scene.names(), [""; 0], "{epochs:?}");
+    }
 }
 
 #[test]
