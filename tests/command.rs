@@ -1,7 +1,7 @@
 //! The binary from outside: exit codes, messages, and what is left behind when it is hurt.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 
@@ -316,4 +316,32 @@ fn the_parts_of_a_history_are_judged_as_the_whole() {
     let twice = run(&["check", &whole, &whole]);
     assert_eq!(code(&twice), 254, "{}", text(&twice.stderr));
     assert!(text(&twice.stderr).contains("the same events"));
+}
+
+#[test]
+fn the_first_interrupt_is_for_whoever_writes_the_input() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("corpus/captures/bug-accept-stale-commit.pcapng.gz");
+    let capture = fs::read(&path).expect("a capture of the corpus");
+    for arguments in [&["check"][..], &["dissect", "--stats"]] {
+        let mut child = fencepost()
+            .args(arguments)
+            .arg("-")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the binary runs");
+        let mut input = child.stdin.take().expect("a pipe");
+        // More than a pipe holds: it has begun to read.
+        let (first, rest) = capture.split_at(100_000);
+        input.write_all(first).expect("it reads");
+        signal(&child, libc::SIGINT);
+        input.write_all(rest).expect("it reads on");
+        drop(input);
+        let piped = child.wait_with_output().expect("it ends");
+        let file = run(&[arguments, &[path.to_str().expect("a path")]].concat());
+        assert_eq!(code(&piped), code(&file), "{}", text(&piped.stderr));
+        assert_eq!(text(&piped.stdout).lines().count(), text(&file.stdout).lines().count());
+    }
 }

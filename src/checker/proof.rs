@@ -291,6 +291,7 @@ impl Proofs {
         let name = ExchangeName {
             connection: self.connection_name(seen.connection),
             correlation_id: seen.correlation_id,
+            time_ns: seen.request.time_ns,
         };
         if !case.exchanges.contains(&name) {
             case.exchanges.push(name);

@@ -35,6 +35,9 @@ pub struct ExchangeName {
     pub connection: String,
     /// The id of request and response.
     pub correlation_id: i32,
+    /// When its request was seen, in nanoseconds since 1970; 0 where that is not known.
+    #[serde(skip)]
+    pub time_ns: u64,
 }
 
 /// One example of an anomaly, with its proof.

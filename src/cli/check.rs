@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context;
 use clap::{Args, ValueEnum};
 
-use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use super::{Exit, Manner, OutputFormat, Usage, outlive_the_writer, print, say};
 use crate::checker::Validity;
 use crate::report::text;
 use crate::run::annotate::annotate;
@@ -117,6 +117,7 @@ pub(crate) fn check(arguments: &CheckArguments, manner: Manner) -> anyhow::Resul
         )
         .into());
     }
+    let _outliving = outlive_the_writer(&arguments.files)?;
     let (verdict, history) = judge::judge_and_keep(&arguments.files, &given)?;
     // The process is about to end; to give a large history back piece by piece is work for nothing.
     std::mem::forget(history);

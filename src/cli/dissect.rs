@@ -10,7 +10,7 @@ use std::rc::Rc;
 use clap::Args;
 use kafka_wire::ApiKey;
 
-use super::{Exit, Manner, OutputFormat, Usage, print, say};
+use super::{Exit, Manner, OutputFormat, Usage, outlive_the_writer, print, say};
 use crate::capture::{AssemblerOptions, CaptureSummary, FileSummary, read_captures};
 use crate::history::wire::StreamTrouble;
 use crate::report::dissect::frame::{self, Meant};
@@ -59,6 +59,7 @@ pub(crate) struct DissectArguments {
 /// Reads, prints, says what was not whole.
 pub(crate) fn dissect(arguments: &DissectArguments, manner: Manner) -> anyhow::Result<Exit> {
     let apis = apis(&arguments.api)?;
+    let _outliving = outlive_the_writer(&arguments.files)?;
     let sources = Sources::open(&arguments.files)?;
     let api_key = apis.first().copied();
     let meant = api_key.zip(arguments.api_version);

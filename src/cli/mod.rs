@@ -7,9 +7,13 @@
 
 use std::ffi::OsString;
 use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::{Parser, Subcommand, ValueEnum};
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::run::judge::JudgeError;
 
@@ -23,6 +27,9 @@ mod replay;
 mod scenario;
 mod test;
 mod tls;
+
+/// The exit code of a process that Ctrl-C ended, as shells know it.
+const INTERRUPTED: i32 = 130;
 
 /// The exit codes, as Jepsen's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -119,6 +126,26 @@ impl Manner {
             say(text);
         }
     }
+}
+
+/// Where a file is standard input, the first Ctrl-C is meant for whoever writes it (`tcpdump -w - |
+/// fencepost check -`): the input ends, and what it held is told. The second ends this process.
+pub(crate) fn outlive_the_writer(files: &[PathBuf]) -> anyhow::Result<Option<Runtime>> {
+    let is_piped = files.iter().any(|file| file.as_path() == Path::new("-"))
+        && !std::io::stdin().is_terminal();
+    if !is_piped {
+        return Ok(None);
+    }
+    let runtime = Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let interrupts = runtime.block_on(async { signal(SignalKind::interrupt()) });
+    let mut interrupts = interrupts.context("cannot hear signals")?;
+    runtime.spawn(async move {
+        interrupts.recv().await;
+        say("until the input ends; Ctrl-C again to give up");
+        interrupts.recv().await;
+        std::process::exit(INTERRUPTED);
+    });
+    Ok(Some(runtime))
 }
 
 /// A line on standard error. Nobody listening there is no reason to fail.

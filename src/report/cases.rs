@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::query::lens::{Focus, Lens};
 use super::query::operation;
 use super::query::table::{COLUMNS, flow};
+use super::text::exchange_words;
 use crate::checker::anomaly::find_anomaly;
 use crate::checker::{Case, Found, Verdict};
 use crate::history::History;
@@ -134,11 +135,7 @@ impl Shown<'_> {
             text.push_str("\nexchanges\n");
         }
         for exchange in &self.case.exchanges {
-            let _ = writeln!(
-                text,
-                "  {} correlation id {}",
-                exchange.connection, exchange.correlation_id
-            );
+            let _ = writeln!(text, "  {}", exchange_words(exchange));
         }
         if !self.case.frames.is_empty() {
             let frames: Vec<String> = self.case.frames.iter().map(u64::to_string).collect();

@@ -3,6 +3,7 @@
 
 use std::fmt::Write;
 
+use super::dissect::line::Times;
 use crate::checker::{ExchangeName, Found, Group, Validity, Verdict};
 
 /// Columns a paragraph is broken at.
@@ -92,8 +93,7 @@ fn cause(out: &mut String, name: &str, found: &Found, consequences: &[String]) {
     }
     if case.wire.is_empty() {
         for exchange in case.exchanges.iter().take(EXCHANGES_MAX) {
-            let ExchangeName { connection, correlation_id } = exchange;
-            line(out, format_args!("  {connection} correlation id {correlation_id}"));
+            line(out, format_args!("  {}", exchange_words(exchange)));
         }
         if !case.frames.is_empty() {
             let frames: Vec<String> = case.frames.iter().map(u64::to_string).collect();
@@ -103,6 +103,19 @@ fn cause(out: &mut String, name: &str, found: &Found, consequences: &[String]) {
     if !consequences.is_empty() {
         wrap(out, &format!("What may follow from it: {}.", consequences.join(", ")));
     }
+}
+
+/// An exchange by connection, correlation id and moment: where to look in other logs.
+pub(super) fn exchange_words(exchange: &ExchangeName) -> String {
+    let ExchangeName { connection, correlation_id, time_ns } = exchange;
+    let mut words = format!("{connection} correlation id {correlation_id}");
+    if *time_ns > 0 {
+        let mut time = String::new();
+        Times::default().write(&mut time, *time_ns);
+        // Milliseconds, as logs have them.
+        words.push_str(&format!(", {}Z", &time[..time.len() - "000000Z".len()]));
+    }
+    words
 }
 
 /// Breaks a paragraph at word boundaries, indented by two.
@@ -181,10 +194,14 @@ mod tests {
     /// A verdict of what was found: name, count, whether it is bad, the packets of its case.
     fn verdict(found: &[(&str, u64, bool, &[u64])]) -> Verdict {
         let found = found.iter().map(|&(name, count, bad, frames)| {
-            let exchange = ExchangeName { connection: format!("a-{name}"), correlation_id: 7 };
+            let named = |correlation_id, time_ns| {
+                let connection = format!("a-{name}");
+                ExchangeName { connection, correlation_id, time_ns }
+            };
+            let (exchange, seen) = (named(7, 0), named(8, 1_795_428_902_113_456_789));
             let case = Case {
                 explanation: format!("Why it is a {name}."),
-                exchanges: vec![exchange],
+                exchanges: vec![exchange, seen],
                 frames: frames.to_vec(),
                 ..Case::default()
             };
@@ -202,7 +219,8 @@ mod tests {
         ]));
         for said in [
             "P3-zombie-accepted (1 of 2):\n  Why it is a P3-zombie-accepted.",
-            "  a-P3-zombie-accepted correlation id 7\n  frames 68 69\n",
+            "  a-P3-zombie-accepted correlation id 7\n",
+            "  a-P3-zombie-accepted correlation id 8, 2026-11-23T10:15:02.113Z\n  frames 68 69\n",
             "L1-offsets-overlap (1 of 1):",
             "  frames 5\n",
             "query FILE explain P3-zombie-accepted\n",

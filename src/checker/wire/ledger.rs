@@ -177,7 +177,8 @@ impl Ledger {
                 Some((client, broker)) => format!("{client}-{broker}"),
                 None => mark.connection().to_string(),
             };
-            let name = ExchangeName { connection, correlation_id: mark.correlation_id() };
+            let (correlation_id, time_ns) = (mark.correlation_id(), mark.request().time_ns);
+            let name = ExchangeName { connection, correlation_id, time_ns };
             if !case.exchanges.contains(&name) {
                 case.exchanges.push(name);
             }

@@ -26,8 +26,9 @@ use crate::history::facts::topics::{Cluster, LogId};
 
 /// A coordinator looks for transactions that are too old every ten seconds, and may be busy.
 const TIMEOUT_SLACK_NS: u64 = 60_000_000_000;
-/// Markers are written after EndTxn is answered.
-const MARKERS_WRITTEN_NS: u64 = 10_000_000_000;
+/// Markers are written after EndTxn is answered. A coordinator whose request for them is not
+/// answered says it again after `request.timeout.ms`, which is 30 s, and leaders change meanwhile.
+const MARKERS_WRITTEN_NS: u64 = 90_000_000_000;
 
 /// Judges a log whose fates are known.
 pub(super) fn judge(
@@ -273,7 +274,10 @@ fn open(
     let mut open: Vec<(usize, Batch)> = Vec::new();
     for (at, batch) in log.batches.iter().enumerate() {
         last_of.insert(batch.body.producer_id, at);
-        if batch.body.kind == Kind::Transactional && !decided.contains_key(&at) {
+        if batch.body.kind == Kind::Transactional
+            && batch.body.count > 0
+            && !decided.contains_key(&at)
+        {
             open.push((at, *batch));
         }
     }

@@ -109,8 +109,8 @@ fn l5_a_decided_transaction_has_no_marker_though_the_log_was_read_to_its_end_lon
         scene.init(P);
         scene.produce(data(P, 1, 0, 1), (0, 1));
         scene.end(P, true);
-        // Markers are written after the answer.
-        scene.pass_s(if broken { 20 } else { 1 });
+        // Markers are written after the answer, by a coordinator in trouble long after.
+        scene.pass_s(if broken { 100 } else { 40 });
         let mut fetched = read(vec![marker((8, 0), 0, true), data(P, 1, 0, 1)]);
         fetched.last_stable_offset = -1;
         scene.fetch(fetched);

@@ -276,3 +276,32 @@ fn connections_that_are_understood_late_are_judged_in_their_order() {
 fn nothing_seen_is_nothing_judged() {
     assert!(!Scene::new().finish().judged);
 }
+
+#[test]
+fn replicas_are_compacted_each_at_its_own_time() {
+    let keyed = |mut batch: crate::history::facts::BatchFacts| {
+        batch.keyed = true;
+        batch
+    };
+    clean(|scene| {
+        let last = || vec![keyed(data(P, 2, 1, 1)), marker(P, 3, true)];
+        scene.fetch(read([vec![keyed(plain((8, 0), 0, 0, 1))], last()].concat()));
+        // The next leader still has what the first had compacted away.
+        let between = keyed(data(P, 1, 0, 1));
+        scene.fetch(read([vec![keyed(plain((8, 0), 0, 0, 1)), between], last()].concat()));
+    });
+}
+
+#[test]
+fn what_compaction_leaves_of_a_transaction_needs_no_marker() {
+    for (records, is_torn) in [(0, false), (1, true)] {
+        let mut scene = Scene::new();
+        let mut left = data(P, 0, 0, 1);
+        left.header.record_count = records;
+        let next = (P.0, P.1 + 2);
+        let other = plain((8, 0), 1, 0, 1);
+        scene.fetch(read(vec![left, other, data(next, 2, 0, 1), marker(next, 3, true)]));
+        let names = scene.names();
+        assert_eq!(names.contains(&Invariant::L5.name().to_owned()), is_torn, "{names:?}");
+    }
+}
