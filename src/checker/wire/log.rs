@@ -96,6 +96,11 @@ impl Body {
         self.is_same_write(other) && self.content == other.content
     }
 
+    /// Whether compaction may take it: what has keys, and what it has left without records.
+    pub(super) fn may_be_compacted(&self) -> bool {
+        self.keyed || self.count == 0
+    }
+
     /// What tells batches apart: equal of two that are the same.
     pub(super) fn identity(&self) -> (i64, i16, i32, i32, u64) {
         (self.producer_id, self.producer_epoch, self.sequence, self.count, self.content)

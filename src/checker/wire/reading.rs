@@ -150,7 +150,8 @@ fn left_out(stage: &mut Stage, log: LogId, fetched: &Fetched, by_name: bool, mar
     }
     let known = stage.logs.of(log);
     let missing = known.batches_between(first.header.base_offset.0, last.header.base_offset.0);
-    let missing = missing.filter(|batch| batch.body.kind.is_data() && !batch.body.keyed);
+    let missing =
+        missing.filter(|batch| batch.body.kind.is_data() && !batch.body.may_be_compacted());
     let is_here = |base: i64| {
         fetched.batches.binary_search_by_key(&base, |batch| batch.header.base_offset.0).is_ok()
     };
@@ -188,7 +189,7 @@ fn doubt(stage: &mut Stage, log: LogId, base: i64, mark: Mark) {
 fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
     match new.body.kind {
         // Replicas are compacted each at its own time: a new leader may still have it.
-        _ if new.body.keyed => return stage.ledger.unknown(L9),
+        _ if new.body.may_be_compacted() => return stage.ledger.unknown(L9),
         Kind::Plain => {}
         Kind::Transactional => return doubt(stage, log, new.base, new.mark),
         _ => return stage.ledger.unknown(L9),

@@ -290,6 +290,15 @@ fn replicas_are_compacted_each_at_its_own_time() {
         let between = keyed(data(P, 1, 0, 1));
         scene.fetch(read([vec![keyed(plain((8, 0), 0, 0, 1)), between], last()].concat()));
     });
+    clean(|scene| {
+        let mut left = data(P, 1, 0, 1);
+        left.header.record_count = 0;
+        let log = |between: &[crate::history::facts::BatchFacts]| {
+            [&[plain((8, 0), 0, 0, 1)], between, &[marker(P, 2, true)]].concat()
+        };
+        scene.fetch(read(log(&[left])));
+        scene.fetch(read(log(&[])));
+    });
 }
 
 #[test]
