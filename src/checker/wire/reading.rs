@@ -206,13 +206,11 @@ fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
 fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {
     let known = stage.logs.of(log);
     let old = known.batches[at];
-    if known.replaced.contains_key(&new.base) || known.replaced.len() >= REPLACED_MAX {
-        // Told already.
-        return;
-    }
     let (old_epoch, new_epoch) = (old.leader_epoch, new.leader_epoch);
     let replaced = Replaced { old_epoch, new_epoch, mark: new.mark };
-    known.replaced.insert(new.base, replaced);
+    if known.replaced.len() < REPLACED_MAX {
+        known.replaced.entry(new.base).or_insert(replaced);
+    }
     let what = |body: &Body| {
         let Body { producer_id, producer_epoch, sequence, content, .. } = body;
         format!(
