@@ -51,7 +51,7 @@ pub(super) fn judge(
             transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
         });
         if let Some((ack, (end, _))) = found {
-            let is_early = early(stage, id, (&batch, &marker), end);
+            let is_early = early(stage, id, &batch, end);
             if !is_early && fate.is_first(stage.logs.of(id)) {
                 passed(stage, id, (&batch, &marker), (&ack, end), &runs);
             }
@@ -212,10 +212,9 @@ fn decided(
 }
 
 /// Whether a read_committed fetch returned a batch whose EndTxn was sent only afterwards. An abort
-/// may come without one: of a timeout, a new owner, an administrator.
-fn early(stage: &mut Stage, id: LogId, (batch, marker): (&Batch, &Batch), end: &End) -> bool {
-    let is_early =
-        marker.body.kind == Kind::Commit && batch.delivered && batch.mark.is_before(&end.mark);
+/// may come without one, of a timeout, a new owner, an administrator; nobody hands that on.
+fn early(stage: &mut Stage, id: LogId, batch: &Batch, end: &End) -> bool {
+    let is_early = batch.delivered && batch.mark.is_before(&end.mark);
     if is_early {
         let explanation = format!(
             "A read_committed fetch returned the records of {} before the client had sent EndTxn: \
