@@ -50,11 +50,10 @@ pub(super) fn judge(
         let found = ack.and_then(|ack| {
             transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
         });
-        if let Some((ack, (end, _))) = found {
-            let is_early = early(stage, id, &batch, end);
-            if !is_early && fate.is_first(stage.logs.of(id)) {
-                passed(stage, id, (&batch, &marker), (&ack, end), &runs);
-            }
+        if let Some((ack, (end, _))) = found.filter(|_| fate.is_first(stage.logs.of(id)))
+            && !early(stage, id, &batch, end)
+        {
+            passed(stage, id, (&batch, &marker), (&ack, end), &runs);
         }
         let found = found.filter(|(_, (end, _))| {
             !transactions.is_by_administrator(of, (&batch.body, &marker.body), end)
