@@ -20,6 +20,9 @@ enum Packing {
     Zstd,
 }
 
+/// Takes the frames of a conversation.
+type Emit<'e> = &'e mut dyn FnMut(Frame<'_>);
+
 /// A capture of a client that asks for Metadata so many times, in blocks of pcapng: what comes
 /// before the first exchange, then each exchange, then the end.
 fn blocks(exchanges: i32) -> Vec<Vec<u8>> {
@@ -27,7 +30,7 @@ fn blocks(exchanges: i32) -> Vec<Vec<u8>> {
     let [client, broker] = ends.map(std::net::SocketAddr::from);
     let mut talk = Conversation::new(client, broker, 1);
     let mut now = 1_700_000_000_000_000_000;
-    let mut said = |what: &mut dyn FnMut(&mut dyn FnMut(Frame<'_>))| {
+    let mut said = |what: &mut dyn FnMut(Emit<'_>)| {
         let mut out = Vec::new();
         what(&mut |frame| {
             now += 1_000_000;
