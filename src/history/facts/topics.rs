@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kafka_wire::ErrorCode;
-use rustc_hash::FxHashMap;
+use rustc_hash::{FxHashMap, FxHashSet};
 
 pub use super::clusters::Cluster;
 use super::clusters::{Clusters, Joined, Node};
@@ -83,16 +83,11 @@ impl Topics {
                 }
             }
             Deed::Produce { partitions, .. } => {
-                for of in partitions {
-                    if let Some((error, ..)) = of.answer {
-                        self.named(broker, &of.topic, error);
-                    }
-                }
+                let told = || partitions.iter().filter_map(|of| Some((&of.topic, of.answer?.0)));
+                self.named(broker, told);
             }
             Deed::Fetch { partitions, .. } => {
-                for of in partitions {
-                    self.named(broker, &of.topic, of.error);
-                }
+                self.named(broker, || partitions.iter().map(|of| (&of.topic, of.error)));
             }
             _ => {}
         }
@@ -105,13 +100,28 @@ impl Topics {
         }
     }
 
-    /// A broker is asked about a topic, and answers with that error.
-    fn named(&mut self, broker: Option<SocketAddr>, topic: &Topic, error: i16) {
-        match topic {
-            // Whoever knows the id of a topic is of its cluster.
-            Topic::Id(id) if error == 0 => self.meet_topic(self.cluster(broker), *id),
-            Topic::Name(_) if is_unknown(error) => self.forget(self.cluster(broker), topic),
-            _ => {}
+    /// A broker is asked about topics, and answers with those errors. One that knows a partition of a
+    /// topic knows the topic, which has fewer partitions than somebody thought.
+    fn named<'f, I: Iterator<Item = (&'f Topic, i16)>>(
+        &mut self,
+        broker: Option<SocketAddr>,
+        told: impl Fn() -> I,
+    ) {
+        let there: FxHashSet<&Topic> = match told().any(|(_, error)| is_unknown(error)) {
+            true => {
+                told().filter(|(_, error)| !is_unknown(*error)).map(|(topic, _)| topic).collect()
+            }
+            false => FxHashSet::default(),
+        };
+        for (topic, error) in told() {
+            match topic {
+                // Whoever knows the id of a topic is of its cluster.
+                Topic::Id(id) if error == 0 => self.meet_topic(self.cluster(broker), *id),
+                Topic::Name(_) if is_unknown(error) && !there.contains(topic) => {
+                    self.forget(self.cluster(broker), topic);
+                }
+                _ => {}
+            }
         }
     }
 

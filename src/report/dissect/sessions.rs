@@ -82,7 +82,8 @@ pub fn asked(version: i16, body: &[u8]) -> Option<Asked> {
 /// The partitions of sessions, by broker and session id.
 #[derive(Debug, Default)]
 pub struct Sessions {
-    known: FxHashMap<(SocketAddr, i64), Partitions>,
+    /// With the epoch of the request that comes next.
+    known: FxHashMap<(SocketAddr, i64), (i64, Partitions)>,
     partitions: usize,
 }
 
@@ -103,6 +104,7 @@ impl Sessions {
             Flow::Continue(())
         });
         if error != 0 {
+            self.known.remove(&(broker, asked.session_id));
             return None;
         }
         self.partitions += asked.added.values().map(BTreeSet::len).sum::<usize>();
@@ -112,11 +114,18 @@ impl Sessions {
         }
         if asked.session_epoch == 0 {
             if session_id != 0 {
-                self.known.insert((broker, session_id), asked.added);
+                self.known.insert((broker, session_id), (1, asked.added));
             }
             return None;
         }
-        let known = self.known.get_mut(&(broker, asked.session_id))?;
+        let key = (broker, asked.session_id);
+        let (next, known) = self.known.get_mut(&key)?;
+        if *next != asked.session_epoch {
+            // A request in between was not seen, and what it added and forgot is not known.
+            self.known.remove(&key);
+            return None;
+        }
+        *next = if asked.session_epoch == i64::from(i32::MAX) { 1 } else { *next + 1 };
         for (topic, partition) in &asked.forgotten {
             if let Some(partitions) = known.get_mut(topic) {
                 partitions.remove(partition);
