@@ -284,6 +284,15 @@ impl Verdict {
         self.merge(wire.anomalies);
     }
 
+    /// Takes back what nothing else bears out, for the reason given.
+    pub fn withdraw(&mut self, name: &str, reason: String) {
+        if self.anomalies.remove(name).is_some() {
+            self.observations.push(reason);
+            self.valid = Validity::Unknown;
+            self.conclude();
+        }
+    }
+
     /// Holds nothing of what was found against the brokers, for the reason given.
     pub fn pardon(&mut self, reason: String) {
         self.observations.push(reason);

@@ -185,7 +185,10 @@ impl Rebuild {
             }
             let handed = handed_on(fetched, read_committed);
             let mut of_key = Vec::new();
-            for (batch, _) in fetched.batches.iter().zip(handed).filter(|(_, handed)| *handed) {
+            let batches = fetched.batches.iter().zip(handed);
+            // No client takes records from a batch with a wrong checksum.
+            let batches = batches.filter(|(batch, handed)| *handed && batch.corrupt.is_none());
+            for (batch, _) in batches {
                 let wanted = batch
                     .records
                     .iter()

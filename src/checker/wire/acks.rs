@@ -13,8 +13,8 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
-use super::invariant::Invariant::{P1, P2};
-use super::log::{Ack, Batch, Body, Kind, Log, Put, Refused};
+use super::invariant::Invariant::{L2, P1, P2};
+use super::log::{Ack, Batch, Body, Garbled, Kind, Log, Refused};
 use super::mark::Mark;
 use super::operations::{self, Named, Parts, is_fenced};
 use super::stage::Stage;
@@ -28,6 +28,8 @@ const RECENT: usize = 16;
 const PRODUCERS_MAX: usize = 100_000;
 /// A log that ends below an acknowledged offset must have been asked so much later.
 const SETTLED_NS: u64 = 1_000_000_000;
+/// After so long a broker may have forgotten a producer, which then counts anew.
+const FORGOTTEN_NS: u64 = 12 * 3_600_000_000_000;
 /// As the protocol says it.
 const ACKS_ALL: i16 = -1;
 
@@ -57,7 +59,13 @@ impl Acks {
     ) -> Option<Mark> {
         // Brokers take one batch a partition.
         let [batch] = &produced.batches[..] else { return None };
-        if batch.header.magic < 2 || batch.unreadable || batch.corrupt.is_some() {
+        if batch.header.magic < 2 {
+            return None;
+        }
+        if let Some(error) = &batch.corrupt {
+            swallowed(stage, fact, log, produced, error);
+        }
+        if batch.unreadable || batch.corrupt.is_some() {
             return None;
         }
         let body = Body::of(batch);
@@ -81,9 +89,7 @@ impl Acks {
         }
         let mark = Mark::of(&fact.seen);
         let ack = Ack { base, body, by_name, mark, first: resent.first.unwrap_or(mark) };
-        if let Put::Differs(at) = stage.logs.put_ack(log, ack) {
-            two_acks(stage, log, at, &ack);
-        }
+        stage.logs.put_ack(log, ack);
         resent.first
     }
 
@@ -162,26 +168,26 @@ fn two_copies(
     stage.broken(P2, (log, by_name), fields, marks, explanation);
 }
 
-fn two_acks(stage: &mut Stage, log: LogId, at: usize, ack: &Ack) {
-    let other = stage.logs.of(log).acks[at];
-    if other.base < stage.logs.of(log).log_start {
-        return stage.ledger.unknown(P1);
+/// A batch came whole with a wrong checksum, and was acknowledged.
+fn swallowed(
+    stage: &mut Stage,
+    fact: &Fact,
+    log: LogId,
+    produced: &Produced,
+    error: &kafka_wire::DecodeError,
+) {
+    let Some((0, base, _)) = produced.answer else { return };
+    if !error.path.ends_with("crc") {
+        return;
     }
+    let mut fields = stage.place(log, base);
+    fields.push(("error", json!(error.to_string())));
     let explanation = format!(
-        "Two different batches were acknowledged with the same offset {} of {}: producer {} epoch \
-         {} sequence {}, and producer {} epoch {} sequence {}. At most one of them is there.",
-        ack.base,
-        stage.words(log),
-        other.body.producer_id,
-        other.body.producer_epoch,
-        other.body.sequence,
-        ack.body.producer_id,
-        ack.body.producer_epoch,
-        ack.body.sequence,
+        "A batch sent to {} is corrupt: {error}. It was acknowledged with offset {base}: a broker \
+         refuses it (CORRUPT_MESSAGE), so that no log ever holds it.",
+        stage.words(log)
     );
-    let fields = stage.place(log, ack.base);
-    let of = (log, ack.by_name || other.by_name);
-    stage.broken(P1, of, fields, &[other.mark, ack.mark], explanation);
+    stage.ledger.broken_by(L2, fields, &fact.seen, explanation);
 }
 
 /// Holds every acknowledgement against the log as it was read.
@@ -202,18 +208,47 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
             let places = places.get_or_insert_with(by_identity);
             places.get(&ack.body.identity()).map(|&at| log.batches[at])
         };
+        let mut behind: Option<Vec<u32>> = None;
+        let held_since = held_since(log);
         verified.clear();
         let first_broken = broken.len();
         let disowned = log.disowned.iter().map(|ack| (ack, true));
         for (ack, is_disowned) in log.acks.iter().map(|ack| (ack, false)).chain(disowned) {
-            let judged = match log.batch_around(ack.base) {
+            let mut judged = match log.batch_around(ack.base) {
                 Some(batch) if uncertain && (ack.by_name || batch.by_name) => Judged::Unknown,
                 Some(batch) => beside(ack, batch),
                 None if uncertain && ack.by_name => Judged::Unknown,
+                None if let Some(mark) = garbled(ack, log, uncertain) => {
+                    let why = "What was read there is that batch with records that cannot be read.";
+                    Judged::Broken(mark, why.to_owned())
+                }
                 // A broker may leave aborted records out for consumers of committed ones.
                 None if !is_to_be_read(ack, cluster, transactions) => Judged::Unknown,
-                None => absent(ack, log, |connection| ledger.broker(connection)),
+                None => absent(ack, log, &mut behind, |connection| ledger.broker(connection)),
             };
+            if let Judged::Unknown = judged
+                && !uncertain
+                && ack.body.sequence >= 0
+                && ack.base >= log.log_start
+                && let Some(other) = place_of(ack)
+                && other.base >= log.log_start
+                && ack.mark.ns_apart(&other.mark) < FORGOTTEN_NS
+            {
+                let why = format!("It was read at offset {}.", other.base);
+                judged = Judged::Replaced(other.mark, why);
+            }
+            if let Judged::Broken(mark, _) | Judged::Skipped(mark, _) | Judged::Replaced(mark, _) =
+                &judged
+                && ack.by_name
+                && !topics.is_confirmed(id, ack.mark.request().time_ns, mark.request().time_ns)
+                && held_since.is_none_or(|since| ack.mark.request().time_ns < since)
+                && !ack.mark.is_just_before(mark)
+                && place_of(ack).is_none()
+                && !is_of_producer(log, ack)
+            {
+                // Its topic may have been deleted, and created anew.
+                judged = Judged::Unknown;
+            }
             match judged {
                 // That two were given the offset was said when it was.
                 Judged::Held | Judged::Unknown if is_disowned => continue,
@@ -307,6 +342,43 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
         );
         stage.ledger.broken(P1, fields, &[ack.mark, mark], explanation);
     }
+}
+
+/// Whether the producer's sequence shows that the log is the one it wrote to: the batch at that
+/// offset has the sequence it sent there, or the next one stands right behind it.
+fn is_of_producer(log: &Log, ack: &Ack) -> bool {
+    let Body { producer_id, producer_epoch, sequence, count, .. } = ack.body;
+    let at = |offset| log.index_of(offset).map(|at| &log.batches[at].body);
+    let next = sequence.wrapping_add(count) & 0x7fff_ffff;
+    let follows = |body: &Body| {
+        (body.producer_id, body.producer_epoch, body.sequence)
+            == (producer_id, producer_epoch, next)
+    };
+    producer_id >= 0
+        && sequence >= 0
+        && (at(ack.base).is_some_and(|body| body.is_same_write(&ack.body))
+            || at(ack.end()).is_some_and(follows))
+}
+
+/// When the first of the batches was sent that are where their producers were told: since then the
+/// log is one, even if it has a name only.
+fn held_since(log: &Log) -> Option<u64> {
+    let held = log.acks.iter().filter(|ack| {
+        let there = log.index_of(ack.base).map(|at| &log.batches[at].body);
+        there.is_some_and(|body| body.is_same(&ack.body))
+    });
+    held.map(|ack| ack.mark.request().time_ns).min()
+}
+
+/// The exchange in which a batch that was readable when it was sent was read, and is not any more.
+fn garbled(ack: &Ack, log: &Log, uncertain: bool) -> Option<Mark> {
+    let is_it = |g: &&Garbled| {
+        g.base == ack.base
+            && g.body.is_same_write(&ack.body)
+            && ack.body.sequence >= 0
+            && !(uncertain && (g.by_name || ack.by_name))
+    };
+    log.garbled.iter().find(is_it).map(|garbled| garbled.mark)
 }
 
 fn is_to_be_read(ack: &Ack, cluster: Cluster, transactions: &Transactions) -> bool {
@@ -411,8 +483,20 @@ fn beside(ack: &Ack, batch: &Batch) -> Judged {
     Judged::Replaced(batch.mark, why)
 }
 
+/// Whether a record has a key that no later one has, in a log that was read to its end: compaction
+/// keeps such a record.
+fn is_lasting(ack: &Ack, log: &Log, keys_behind: u32) -> bool {
+    let read_to_end = log.end.is_some_and(|(end, _)| log.is_covered(ack.base, end - 1));
+    read_to_end && ack.body.lasting_keys & !keys_behind != 0
+}
+
 /// An acknowledgement of which no batch was read.
-fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketAddr>) -> Judged {
+fn absent(
+    ack: &Ack,
+    log: &Log,
+    keys_behind: &mut Option<Vec<u32>>,
+    broker: impl Fn(u64) -> Option<std::net::SocketAddr>,
+) -> Judged {
     if ack.base < log.log_start {
         return Judged::Unknown;
     }
@@ -420,7 +504,13 @@ fn absent(ack: &Ack, log: &Log, broker: impl Fn(u64) -> Option<std::net::SocketA
         // What was read from there on begins above it.
         let after = log.batches.partition_point(|batch| batch.base <= ack.base);
         return match log.batches.get(after) {
-            Some(next) if !ack.body.keyed && next.base <= to => {
+            Some(next)
+                if next.base <= to
+                    && (!log.may_be_compacted(&ack.body) || {
+                        let behind = keys_behind.get_or_insert_with(|| log.keys_behind());
+                        is_lasting(ack, log, next.body.keys | behind[after])
+                    }) =>
+            {
                 let why = format!(
                     "The log was read from {from} to {to} without a hole, and nothing is there."
                 );

@@ -70,7 +70,10 @@ impl Fencing {
             {
                 self.accepted(stage, fact, cluster, asked);
             }
-            Deed::EndTxn { asked, committed, error, .. } => {
+            Deed::EndTxn { asked, committed, error, next } => {
+                if let (Some(0), Some(next)) = (error, next) {
+                    bumped(stage, fact, asked, *next);
+                }
                 let key = (cluster, asked.producer_id, asked.producer_epoch, *committed);
                 if self.ends.len() >= PRODUCERS_MAX {
                     self.ends.clear();
@@ -195,6 +198,25 @@ impl Fencing {
         }
         all.push(given);
     }
+}
+
+/// Since EndTxn 5 its answer gives the epoch of the next transaction, which is another (KIP-890).
+fn bumped(stage: &mut Stage, fact: &Fact, asked: &EpochAsked, next: (i64, i16)) {
+    let EpochAsked { producer_id, producer_epoch, .. } = asked;
+    if next != (*producer_id, *producer_epoch) {
+        return stage.ledger.held(P4);
+    }
+    let fields = vec![
+        ("api", json!(fact.api_key.to_string())),
+        ("producer_id", json!(producer_id)),
+        ("producer_epoch", json!(producer_epoch)),
+    ];
+    let explanation = format!(
+        "EndTxn of producer {producer_id} epoch {producer_epoch} was answered with the same producer \
+         id and epoch for the next transaction, which must have one of its own: late requests of \
+         this transaction now count as the next one's."
+    );
+    stage.ledger.broken_by(P4, fields, &fact.seen, explanation);
 }
 
 /// A client that names the epoch it has may be given the same one again: a lost answer, or one

@@ -19,6 +19,8 @@ pub(super) const BATCHES_MAX: usize = 800_000;
 pub(super) const ACKS_MAX: usize = 500_000;
 /// Doubtful batches remembered of one log.
 pub(super) const DOUBTFUL_MAX: usize = 256;
+/// Answers remembered of one log.
+const ANSWERS_MAX: usize = 32;
 /// Batches kept from consumers that are remembered, in all logs.
 const HIDDEN_MAX: usize = 200_000;
 /// Acknowledgements with the offsets of others that are remembered of one log.
@@ -75,6 +77,9 @@ pub(super) struct Body {
     pub(super) producer_epoch: i16,
     pub(super) kind: Kind,
     pub(super) keyed: bool,
+    /// See [`BatchFacts::keys`].
+    pub(super) keys: u32,
+    pub(super) lasting_keys: u32,
 }
 
 impl Body {
@@ -87,6 +92,8 @@ impl Body {
             producer_epoch: batch.header.producer_epoch.0,
             kind: Kind::of(batch),
             keyed: batch.keyed,
+            keys: batch.keys,
+            lasting_keys: batch.lasting_keys,
         }
     }
 
@@ -94,11 +101,6 @@ impl Body {
     /// of its sequence.
     pub(super) fn is_same(&self, other: &Self) -> bool {
         self.is_same_write(other) && self.content == other.content
-    }
-
-    /// Whether compaction may take it: what has keys, and what it has left without records.
-    pub(super) fn may_be_compacted(&self) -> bool {
-        self.keyed || self.count == 0
     }
 
     /// What tells batches apart: equal of two that are the same.
@@ -141,9 +143,25 @@ pub(super) struct Ack {
     pub(super) first: Mark,
 }
 
+impl Ack {
+    /// The offset behind its records.
+    pub(super) fn end(&self) -> i64 {
+        self.base.saturating_add(self.body.count.max(1).into())
+    }
+}
+
 /// A batch whose producer was told that it is fenced.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Refused {
+    pub(super) body: Body,
+    pub(super) by_name: bool,
+    pub(super) mark: Mark,
+}
+
+/// A batch that was read and makes no sense.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Garbled {
+    pub(super) base: i64,
     pub(super) body: Body,
     pub(super) by_name: bool,
     pub(super) mark: Mark,
@@ -158,6 +176,8 @@ pub(super) enum Put {
     Same,
     /// The same number of records at the same offset, and others.
     Differs(usize),
+    /// Two acknowledgements cannot both be true: they share an offset.
+    Overlaps(usize),
     /// It overlaps others in a way that may have a harmless reason: compaction, other batches.
     Unclear,
 }
@@ -169,8 +189,12 @@ pub(super) struct Log {
     pub(super) acks: VecDeque<Ack>,
     /// Acknowledgements with offsets that others had been given.
     pub(super) disowned: Vec<Ack>,
+    /// Each of them with the other.
+    pub(super) collisions: Vec<[Ack; 2]>,
     /// Stretches read without a hole, both ends included, in order.
     covered: Vec<(i64, i64)>,
+    /// The last answers that had records: first and last offset, and which.
+    answers: VecDeque<(i64, i64, Mark)>,
     /// The highest log start offset that was said.
     pub(super) log_start: i64,
     /// The last high watermark that a consumer was told.
@@ -188,6 +212,10 @@ pub(super) struct Log {
     pub(super) replaced: BTreeMap<i64, Replaced>,
     /// Leaders that consumers were answered by.
     pub(super) reigns: Vec<Reign>,
+    /// Whether it took records without a key: then it is not compacted.
+    takes_unkeyed: bool,
+    /// Batches with a right checksum of which the records cannot be read.
+    pub(super) garbled: Vec<Garbled>,
 }
 
 /// A broker that leads a partition without a break, as far as its answers show it.
@@ -261,6 +289,24 @@ impl Log {
         self.log_start > 0 && offset <= self.log_start
     }
 
+    /// Whether compaction may take such a batch: what has keys, and what it has left without records.
+    pub(super) fn may_be_compacted(&self, body: &Body) -> bool {
+        body.count == 0 || body.keyed && !self.takes_unkeyed
+    }
+
+    /// Of each batch, the keys of all that are behind it, and none for behind the last.
+    pub(super) fn keys_behind(&self) -> Vec<u32> {
+        let mut keys = 0;
+        let behind = self.batches.iter().rev().map(|batch| {
+            let behind = keys;
+            keys |= batch.body.keys;
+            behind
+        });
+        let mut behind: Vec<u32> = behind.collect();
+        behind.reverse();
+        behind
+    }
+
     /// Whether all offsets from one to the other were read, in one stretch.
     pub(super) fn is_covered(&self, from: i64, to: i64) -> bool {
         self.stretch(from).is_some_and(|(_, end)| to <= end)
@@ -304,8 +350,25 @@ impl Log {
         self.murky.is_none_or(|(from, to)| offset < from || to < offset)
     }
 
+    /// An answer had all of a stretch.
+    pub(super) fn went_through(&mut self, from: i64, to: i64, mark: Mark) {
+        if self.answers.len() >= ANSWERS_MAX {
+            self.answers.pop_front();
+        }
+        self.answers.push_back((from, to, mark));
+        self.cover(from, to);
+    }
+
+    /// An answer that went past an offset, if it was one of the last.
+    pub(super) fn went_past(&self, offset: i64) -> Option<Mark> {
+        let mut answers = self.answers.iter();
+        let past = answers.find(|(from, to, _)| (*from..=*to).contains(&offset));
+        past.map(|(_, _, mark)| *mark)
+    }
+
     /// Puts a batch among the others.
     pub(super) fn put_batch(&mut self, batch: Batch) -> Put {
+        self.takes_unkeyed |= batch.body.kind.is_data() && !batch.body.keyed;
         let at = self.batches.partition_point(|known| known.base < batch.base);
         if let Some(known) = self.batches.get(at)
             && known.base == batch.base
@@ -334,21 +397,29 @@ impl Log {
 
     /// Puts an acknowledgement among the others.
     pub(super) fn put_ack(&mut self, ack: Ack) -> Put {
+        self.takes_unkeyed |= !ack.body.keyed;
         let at = self.acks.partition_point(|known| known.base < ack.base);
-        match self.acks.get(at) {
-            Some(known) if known.base == ack.base => {
-                if known.body.is_same(&ack.body) {
-                    return Put::Same;
-                }
-                if self.disowned.len() < DISOWNED_MAX {
-                    self.disowned.push(ack);
-                }
-                Put::Differs(at)
+        if let Some(known) = self.acks.get(at).filter(|known| known.base == ack.base) {
+            if known.body.is_same(&ack.body) {
+                return Put::Same;
             }
-            _ => {
-                self.acks.insert(at, ack);
-                Put::New
-            }
+            self.disown(at, ack);
+            return Put::Differs(at);
+        }
+        let before = at.checked_sub(1).filter(|&before| ack.base < self.acks[before].end());
+        let behind = self.acks.get(at).filter(|known| known.base < ack.end()).map(|_| at);
+        if let Some(other) = before.or(behind) {
+            self.disown(other, ack);
+            return Put::Overlaps(other);
+        }
+        self.acks.insert(at, ack);
+        Put::New
+    }
+
+    fn disown(&mut self, other: usize, ack: Ack) {
+        if self.disowned.len() < DISOWNED_MAX {
+            self.collisions.push([self.acks[other], ack]);
+            self.disowned.push(ack);
         }
     }
 

@@ -3,6 +3,9 @@
 use crate::history::facts::{Moment, Seen};
 use crate::history::wire::PacketNumber;
 
+/// What happens so soon after something happens at once.
+const AT_ONCE_NS: u64 = 500_000_000;
+
 /// Connection, correlation id, and when request and response were whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Mark {
@@ -61,6 +64,17 @@ impl Mark {
             Some(response) => other.request_ns.saturating_sub(response.time_ns),
             None => 0,
         }
+    }
+
+    /// Whether the other followed so soon that nobody can have deleted a topic in between, created it
+    /// anew and written to it.
+    pub(super) fn is_just_before(&self, other: &Self) -> bool {
+        self.is_before(other) && self.ns_until(other) < AT_ONCE_NS
+    }
+
+    /// Nanoseconds between the requests of both.
+    pub(super) fn ns_apart(&self, other: &Self) -> u64 {
+        self.request_ns.abs_diff(other.request_ns)
     }
 
     /// The packets: the file each is of, and its number as packet tools count.

@@ -8,6 +8,7 @@
 //! * [`Invariant`]: what is looked for; `docs/WIRE.md` says each in full.
 //! * `framing` (W1–W4, with the table `errors`), `fencing` (P3, P4), `acks` (P1, P2), `reading` (L1, L2, L9), `stable` (L6),
 //!   `groups` (G1, G2) and `offsets` (P8, G3, G4) watch facts as they come by.
+//! * `sequences` (L3, P1) holds acknowledgements against each other where nobody read the log back.
 //! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`,
 //!   with `reads` and `zombies`, says what that proves of operations, by the names of histories.
 //! * `log` and `transactions` hold what is known; `ledger` what was found; `in_order` puts facts of
@@ -33,6 +34,7 @@ mod operations;
 mod outcome;
 mod reading;
 mod reads;
+mod sequences;
 mod stable;
 mod stage;
 mod transactions;
@@ -128,6 +130,7 @@ impl WireCheck {
         self.stage.settle();
         let mut parts = Parts::default();
         acks::finish(&mut self.stage, &self.transactions, &mut parts);
+        sequences::finish(&mut self.stage);
         for log in (0..self.stage.topics.log_count()).map(LogId) {
             let fates = walk::walk(&mut self.stage, log);
             let cluster = self.stage.topics.cluster_of(log);
@@ -218,6 +221,7 @@ impl FactTaker for WireCheck {
     fn trouble(&mut self, trouble: &StreamTrouble) {
         self.framing.trouble(trouble);
         self.transactions.hurt(trouble.connection);
+        self.offsets.hurt();
     }
 
     fn closed(&mut self, summary: &ConnectionSummary, explained_bytes: u64) {
@@ -231,12 +235,16 @@ impl FactTaker for WireCheck {
                 unseen.begun_before += u64::from(!summary.syn);
                 unseen.responses_alone += summary.responses_without_request;
                 unseen.requests_alone += summary.unanswered;
+                if summary.responses_without_request > 0 {
+                    self.offsets.hurt();
+                }
             }
             _ => {}
         }
         let is_whole = summary.directions.iter().all(|direction| direction.gaps == 0);
         if !is_whole || summary.torn != [0, 0] {
             self.transactions.hurt(summary.facts.connection);
+            self.offsets.hurt();
         }
         self.framing.closed(&mut self.stage, summary);
     }

@@ -5,7 +5,8 @@
 //! there only for a fetch that waits for stable ones (KIP-447): markers are written after EndTxn
 //! is answered.
 //!
-//! Not checked: values nobody was seen to commit, which are a stranger's; groups of which offsets
+//! Not checked: values nobody was seen to commit, which are a stranger's, but for a group that had a
+//! member all the time; groups of which offsets
 //! were deleted; topics of one name that were created twice; for G4, commits without a member, as
 //! of consumers without a group, and what was processed without commits.
 
@@ -24,6 +25,10 @@ use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 
 /// Commits and fetches kept, of all groups.
 const KEPT_MAX: usize = 300_000;
+/// Groups of which the members are followed.
+const GROUPS_MAX: usize = 20_000;
+/// Members followed of one group.
+const LIVES_MAX: usize = 256;
 /// Commits looked at for one fetch.
 const LOOK_BACK: usize = 64;
 
@@ -61,17 +66,30 @@ struct History {
     fetches: Vec<Fetch>,
 }
 
+/// How long a member certainly was in its group.
+#[derive(Debug)]
+struct Life {
+    member: Arc<str>,
+    /// When it was first answered as a member, and last asked something that was.
+    times_ns: (u64, u64),
+    over: bool,
+}
+
 /// Watches committed offsets.
 #[derive(Debug, Default)]
 pub(super) struct CommittedOffsets {
+    lives: FxHashMap<(Cluster, Arc<str>), Vec<Life>>,
     histories: FxHashMap<Key, History>,
     kept: usize,
     deleted: FxHashSet<(Cluster, Arc<str>)>,
+    /// Something of a connection is missing: perhaps a commit.
+    hurt: bool,
 }
 
 impl CommittedOffsets {
     pub(super) fn fact(&mut self, stage: &mut Stage, fact: &Fact) {
         let cluster = stage.cluster(&fact.seen);
+        self.lives(cluster, fact);
         match &fact.deed {
             Deed::OffsetCommit(offsets) => {
                 self.commit(cluster, offsets, None, &Mark::of(&fact.seen))
@@ -100,6 +118,73 @@ impl CommittedOffsets {
             }
             _ => {}
         }
+    }
+
+    /// Something of a connection is missing.
+    pub(super) fn hurt(&mut self) {
+        self.hurt = true;
+    }
+
+    /// Who is in a group: nobody but members commits for a group that has some.
+    fn lives(&mut self, cluster: Cluster, fact: &Fact) {
+        let Some(answered) = fact.seen.response.map(|at| at.time_ns) else { return };
+        let (group, members, ends) = match &fact.deed {
+            Deed::JoinGroup { group, answer: Some((0, _, member)), .. } => {
+                (group, std::slice::from_ref(member), false)
+            }
+            Deed::LeaveGroup { group, members, .. } => (group, &members[..], true),
+            Deed::ConsumerGroupHeartbeat { member, answer: Some((0, _, id)), .. } => {
+                let id = id.as_ref().unwrap_or(&member.member);
+                if member.generation == 0 {
+                    // It begins anew.
+                    self.live(cluster, &member.group, id, (0, 0), true);
+                }
+                (&member.group, std::slice::from_ref(id), member.generation < 0)
+            }
+            Deed::OffsetCommit(Offsets { member, offsets, answered: true })
+                if member.generation >= 0 && offsets.iter().any(|of| of.error == 0) =>
+            {
+                (&member.group, std::slice::from_ref(&member.member), false)
+            }
+            _ => return,
+        };
+        for member in members {
+            let times_ns = (answered, fact.seen.request.time_ns);
+            self.live(cluster, group, member, times_ns, ends);
+        }
+    }
+
+    fn live(
+        &mut self,
+        cluster: Cluster,
+        group: &Arc<str>,
+        member: &Arc<str>,
+        times_ns: (u64, u64),
+        ends: bool,
+    ) {
+        if self.lives.len() >= GROUPS_MAX {
+            return;
+        }
+        let lives = self.lives.entry((cluster, Arc::clone(group))).or_default();
+        let is_full = lives.len() >= LIVES_MAX;
+        let own = lives.iter_mut().rev().find(|life| life.member == *member && !life.over);
+        match own {
+            Some(life) if ends => life.over = true,
+            Some(life) => life.times_ns.1 = life.times_ns.1.max(times_ns.1),
+            None if ends || is_full => {}
+            None => lives.push(Life { member: Arc::clone(member), times_ns, over: false }),
+        }
+    }
+
+    /// Whether a group had a member all the time from the end of one exchange to that of another.
+    fn was_never_empty(&self, key: &Key, from: &Mark, to: &Mark) -> bool {
+        let (Some(from), Some(to), false) = (from.response(), to.response(), self.hurt) else {
+            return false;
+        };
+        let lives = self.lives.get(&(key.0, Arc::clone(&key.1))).map_or(&[][..], Vec::as_slice);
+        lives.iter().any(|Life { times_ns: (first, last), .. }| {
+            *first <= from.time_ns && to.time_ns <= *last
+        })
     }
 
     fn commit(
@@ -152,7 +237,7 @@ impl CommittedOffsets {
             }
             history.commits.sort_by_key(|commit| commit.mark.request().order());
             history.fetches.sort_by_key(|fetch| fetch.mark.request().order());
-            judge(stage, &key, &history, transactions);
+            judge(stage, self, &key, &history, transactions);
             repeated(stage, &key, &history, transactions);
         }
         stage.ledger.unknown_times(G3, self.kept.saturating_sub(KEPT_MAX) as u64);
@@ -185,7 +270,22 @@ fn visible(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transacti
     }
 }
 
-fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transactions) {
+/// The commit, the end of its transaction, and the fetch.
+fn shown_by(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transactions) -> Vec<Mark> {
+    let end = commit.transaction.and_then(|(producer_id, epoch)| {
+        transactions.end_of((of, producer_id), epoch, &commit.mark)
+    });
+    let end = end.map(|(end, _)| end.mark);
+    [Some(commit.mark), end, Some(fetch.mark)].into_iter().flatten().collect()
+}
+
+fn judge(
+    stage: &mut Stage,
+    all: &CommittedOffsets,
+    key: &Key,
+    history: &History,
+    transactions: &Transactions,
+) {
     for (nth, fetch) in history.fetches.iter().enumerate() {
         let before = history.commits.partition_point(|commit| {
             // What was sent after the fetch was answered cannot be in the answer.
@@ -218,12 +318,12 @@ fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transac
         let superseded = others.clone().find(|&at| visible[at] != Visible::Never);
         match (last, aborted, superseded) {
             (Some(_), Some(aborted), None) => {
-                let marks = [commits[aborted].mark, fetch.mark];
+                let marks = shown_by(&commits[aborted], fetch, key.0, transactions);
                 let why = "that is the offset of a transaction that was aborted";
                 lost(stage, key, (P8, fetch), &marks, why);
             }
             (Some(last), _, Some(_)) => {
-                let marks = [commits[last].mark, fetch.mark];
+                let marks = shown_by(&commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed since", commits[last].offset);
                 // What was told once is no matter of its transaction any more.
                 let was_told = |earlier: &&Fetch| {
@@ -239,9 +339,23 @@ fn judge(stage: &mut Stage, key: &Key, history: &History, transactions: &Transac
                 }
             }
             (Some(last), None, None) if fetch.offset < 0 => {
-                let marks = [commits[last].mark, fetch.mark];
+                let marks = shown_by(&commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed", commits[last].offset);
                 lost(stage, key, (invariant, fetch), &marks, &why);
+            }
+            (Some(last), None, None)
+                if invariant == G3
+                    && fetch.offset < commits[last].offset
+                    && all.was_never_empty(key, &commits[last].mark, &fetch.mark) =>
+            {
+                let marks = [commits[last].mark, fetch.mark];
+                let why = format!(
+                    "{} had been committed, and {} by nobody; the group was never empty in between, \
+                     so that no administrator could set it back",
+                    commits[last].offset, fetch.offset
+                );
+                lost(stage, key, (G3, fetch), &marks, &why);
+                regressed(stage, key, (&commits[last], fetch));
             }
             _ => stage.ledger.unknown(invariant),
         }

@@ -40,6 +40,7 @@ pub(super) fn judge(
     stable: &Stable,
 ) {
     let runs = stable.runs(id);
+    let mut first_of: FxHashMap<usize, (Batch, Mark)> = FxHashMap::default();
     for fate in fates {
         let log = stage.logs.of(id);
         let (batch, marker) = (log.batches[fate.batch], log.batches[fate.marker]);
@@ -64,6 +65,15 @@ pub(super) fn judge(
             continue;
         };
         decided(stage, id, (&batch, &marker), (&ack, end, stale));
+        match first_of.get(&fate.marker) {
+            Some(&(first, first_end))
+                if first_end != end.mark && first_end.is_before(&ack.mark) =>
+            {
+                run_together(stage, id, (&first, &first_end), (&batch, &marker));
+            }
+            Some(_) => {}
+            None => drop(first_of.insert(fate.marker, (batch, end.mark))),
+        }
     }
     let decided: FxHashMap<usize, usize> =
         fates.iter().map(|fate| (fate.batch, fate.marker)).collect();
@@ -80,6 +90,25 @@ pub(super) fn judge(
     }
     open(stage, id, cluster, &decided, transactions, &runs);
     stuck(stage, id, &decided, &runs);
+}
+
+/// Batches of two transactions, one of which had ended before the other was written to, stand before
+/// one marker. Compaction keeps a marker as long as records of its transaction are there.
+fn run_together(
+    stage: &mut Stage,
+    id: LogId,
+    (first, end): (&Batch, &Mark),
+    (batch, marker): (&Batch, &Batch),
+) {
+    let explanation = format!(
+        "EndTxn was answered for {} before the batch at offset {} was sent, and the log has no \
+         marker between the two: that at offset {} closes both transactions.",
+        transaction(stage, id, first),
+        batch.base,
+        marker.base
+    );
+    let fields = producer_fields(stage, id, batch);
+    stage.ledger.broken(L5, fields, &[*end, first.mark, marker.mark], explanation);
 }
 
 /// Committed records that one answer had and another had not.

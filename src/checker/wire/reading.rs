@@ -12,7 +12,7 @@
 use serde_json::json;
 
 use super::invariant::Invariant::{L1, L2, L9};
-use super::log::{Batch, Body, DOUBTFUL_MAX, Kind, Put, REPLACED_MAX, Replaced};
+use super::log::{Batch, Body, DOUBTFUL_MAX, Garbled, Kind, Put, REPLACED_MAX, Replaced};
 use super::mark::Mark;
 use super::stage::Stage;
 use crate::history::facts::topics::LogId;
@@ -60,6 +60,9 @@ pub(super) fn fetched(
             let (from, to) = (batch.header.base_offset.0, batch.header.last_offset().0);
             stage.logs.of(log).blur(from, to);
             is_whole = false;
+            if batch.header.magic >= 2 && batch.corrupt.is_none() {
+                garbled(stage, log, batch, by_name, mark);
+            }
             continue;
         }
         put(stage, log, batch, by_name, handed, mark);
@@ -68,7 +71,7 @@ pub(super) fn fetched(
         (is_whole, fetched.batches.first(), fetched.batches.last())
     {
         let begins = fetched.fetch_offset.unwrap_or(i64::MAX).min(first.header.base_offset.0);
-        stage.logs.of(log).cover(begins, last.header.last_offset().0);
+        stage.logs.of(log).went_through(begins, last.header.last_offset().0, mark);
     }
 }
 
@@ -96,9 +99,18 @@ fn put(
     let was_read = stage.logs.of(log).is_covered(new.base, new.last);
     match stage.logs.put_batch(log, new) {
         Put::New if was_read => appeared(stage, log, &new),
-        Put::New => {}
+        Put::New => {
+            let garbled =
+                stage.logs.of(log).garbled.iter().find(|garbled| {
+                    garbled.base == new.base && garbled.body.is_same_write(&new.body)
+                });
+            if let Some(&Garbled { by_name, mark, .. }) = garbled {
+                let of = (log, by_name || new.by_name);
+                became_garbled(stage, of, new.base, [mark, new.mark]);
+            }
+        }
         Put::Same => stage.ledger.held(L9),
-        Put::Unclear => {
+        Put::Unclear | Put::Overlaps(_) => {
             stage.logs.of(log).blur(new.base, new.last);
             stage.ledger.unknown(L9);
         }
@@ -138,6 +150,31 @@ fn went_back(stage: &mut Stage, log: LogId, fetched: &Fetched, by_name: bool, ma
     stage.ledger.went_back(fields, &[mark], explanation);
 }
 
+/// A batch of which the records cannot be read: what its producer had sent is held against it.
+fn garbled(stage: &mut Stage, log: LogId, batch: &BatchFacts, by_name: bool, mark: Mark) {
+    let (base, body) = (batch.header.base_offset.0, Body::of(batch));
+    let known = stage.logs.of(log);
+    if known.garbled.len() < DOUBTFUL_MAX {
+        known.garbled.push(Garbled { base, body, by_name, mark });
+    }
+    let readable = known.index_of(base).map(|at| known.batches[at]);
+    if let Some(readable) = readable.filter(|readable| readable.body.is_same_write(&body)) {
+        let of = (log, by_name || readable.by_name);
+        became_garbled(stage, of, base, [readable.mark, mark]);
+    }
+}
+
+/// One answer has a batch with records that can be read, another with some that cannot.
+fn became_garbled(stage: &mut Stage, of: (LogId, bool), base: i64, marks: [Mark; 2]) {
+    let explanation = format!(
+        "The batch at offset {base} of {} was returned twice, once with records that can be read and \
+         once with such that cannot, each time under a right checksum.",
+        stage.words(of.0)
+    );
+    let fields = stage.place(of.0, base);
+    stage.broken(L9, of, fields, &marks, explanation);
+}
+
 /// Batches that another answer had and this one, which goes past them, has not. What has a key may
 /// have been compacted away since; aborted records may be left out for consumers of committed
 /// ones, which only the end of the transaction tells.
@@ -151,7 +188,7 @@ fn left_out(stage: &mut Stage, log: LogId, fetched: &Fetched, by_name: bool, mar
     let known = stage.logs.of(log);
     let missing = known.batches_between(first.header.base_offset.0, last.header.base_offset.0);
     let missing =
-        missing.filter(|batch| batch.body.kind.is_data() && !batch.body.may_be_compacted());
+        missing.filter(|batch| batch.body.kind.is_data() && !known.may_be_compacted(&batch.body));
     let is_here = |base: i64| {
         fetched.batches.binary_search_by_key(&base, |batch| batch.header.base_offset.0).is_ok()
     };
@@ -187,11 +224,13 @@ fn doubt(stage: &mut Stage, log: LogId, base: i64, mark: Mark) {
 
 /// A batch where another answer, which went past its offset, had none.
 fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
+    let known = stage.logs.of(log);
+    let (past, may_go) = (known.went_past(new.base), known.may_be_compacted(&new.body));
     match new.body.kind {
         // Replicas are compacted each at its own time: a new leader may still have it.
-        _ if new.body.may_be_compacted() => return stage.ledger.unknown(L9),
+        _ if may_go => return stage.ledger.unknown(L9),
         Kind::Plain => {}
-        Kind::Transactional => return doubt(stage, log, new.base, new.mark),
+        Kind::Transactional => return doubt(stage, log, new.base, past.unwrap_or(new.mark)),
         _ => return stage.ledger.unknown(L9),
     }
     let explanation = format!(
@@ -200,7 +239,8 @@ fn appeared(stage: &mut Stage, log: LogId, new: &Batch) {
         stage.words(log)
     );
     let fields = stage.place(log, new.base);
-    stage.broken(L9, (log, new.by_name), fields, &[new.mark], explanation);
+    let marks: Vec<Mark> = past.into_iter().chain([new.mark]).collect();
+    stage.broken(L9, (log, new.by_name), fields, &marks, explanation);
 }
 
 fn changed(stage: &mut Stage, log: LogId, at: usize, new: &Batch) {

@@ -16,8 +16,14 @@ pub struct BatchFacts {
     pub header: BatchHeader,
     /// A hash of its records.
     pub content: u64,
-    /// Whether a record has a key, so that compaction may remove it.
+    /// Whether every record has a key, so that compaction may remove them. A compacted topic takes no
+    /// record without one.
     pub keyed: bool,
+    /// A bit for each key, by a hash of it.
+    pub keys: u32,
+    /// The same of the keys that compaction only takes away for a later record of the key: none
+    /// where a record has no value, for that may go by itself.
+    pub lasting_keys: u32,
     /// Of a control batch, which kind.
     pub control: Option<ControlType>,
     /// The first thing that a log must not hold: a wrong checksum or count.
@@ -36,7 +42,9 @@ impl BatchFacts {
         let mut facts = Self {
             header: batch.header,
             content: 0,
-            keyed: false,
+            keyed: batch.header.record_count > 0,
+            keys: 0,
+            lasting_keys: 0,
             control: None,
             corrupt: batch.check_crc().err(),
             disordered: None,
@@ -44,6 +52,7 @@ impl BatchFacts {
             records: Vec::new(),
         };
         let mut all = FxHasher::default();
+        let mut has_tombstone = false;
         let mut records = batch.records(scratch);
         for record in records.by_ref() {
             let mut one = begin_hash(record.key, record.value);
@@ -55,7 +64,11 @@ impl BatchFacts {
             }
             let hash = one.finish();
             all.write_u64(hash);
-            facts.keyed |= record.key.is_some();
+            match record.key {
+                Some(key) => facts.keys |= 1 << (hash_of_key(key) >> 59),
+                None => facts.keyed = false,
+            }
+            has_tombstone |= record.value.is_none();
             if batch.header.is_control() && facts.control.is_none() {
                 let key = record.key.unwrap_or_default();
                 facts.control = ControlRecord::decode(key).ok().map(|key| key.control_type);
@@ -65,6 +78,7 @@ impl BatchFacts {
             }
         }
         facts.content = all.finish();
+        facts.lasting_keys = if has_tombstone { 0 } else { facts.keys };
         for error in records.finish() {
             facts.sort_in(error);
         }
@@ -109,6 +123,12 @@ fn begin_hash(key: Option<&[u8]>, value: Option<&[u8]>) -> FxHasher {
         hasher.write(bytes.unwrap_or_default());
     }
     hasher
+}
+
+fn hash_of_key(key: &[u8]) -> u64 {
+    let mut hasher = FxHasher::default();
+    hasher.write(key);
+    hasher.finish()
 }
 
 /// What [`BatchFacts::records`] says of a record that has a value only.

@@ -10,7 +10,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use kafka_wire::ErrorCode;
-use rustc_hash::{FxHashMap, FxHashSet};
+use rustc_hash::FxHashMap;
 
 pub use super::clusters::Cluster;
 use super::clusters::{Clusters, Joined, Node};
@@ -29,6 +29,10 @@ struct Incarnation {
     name: Option<(Cluster, Arc<str>)>,
     id: Option<[u8; 16]>,
     used: bool,
+    /// When somebody first and last asked what the topic's name means, and it was this topic.
+    confirmed_ns: Option<(u64, u64)>,
+    /// When it was first written to or read.
+    first_used_ns: u64,
     /// The partitions that have a log.
     logs: Vec<i32>,
 }
@@ -72,22 +76,33 @@ impl Topics {
                     let Some(name) = name else { continue };
                     match id {
                         _ if is_unknown(*error) => self.forget(cluster, &Topic::Name(name.clone())),
-                        Some(id) => self.learn_id(cluster, name, *id),
+                        Some(id) => {
+                            self.learn_id(cluster, name, *id);
+                            self.confirm((cluster, *id), fact.seen.request.time_ns);
+                        }
                         None => {}
                     }
                 }
             }
             Deed::TopicsChanged(topics) => {
+                // A connection that began before the capture is understood late: what it says may be
+                // of a time before the topic was used.
+                let answered = fact.seen.response.map_or(u64::MAX, |at| at.time_ns);
                 for topic in topics {
-                    self.forget(cluster, topic);
+                    let known = self.known(cluster, topic);
+                    let used = known.map(|known| self.incarnations[known as usize].first_used_ns);
+                    if used.is_none_or(|used| used == u64::MAX || used <= answered) {
+                        self.forget(cluster, topic);
+                    }
                 }
             }
             Deed::Produce { partitions, .. } => {
                 let told = || partitions.iter().filter_map(|of| Some((&of.topic, of.answer?.0)));
-                self.named(broker, told);
+                self.named(broker, told, fact.seen.request.time_ns);
             }
             Deed::Fetch { partitions, .. } => {
-                self.named(broker, || partitions.iter().map(|of| (&of.topic, of.error)));
+                let told = || partitions.iter().map(|of| (&of.topic, of.error));
+                self.named(broker, told, fact.seen.request.time_ns);
             }
             _ => {}
         }
@@ -100,29 +115,27 @@ impl Topics {
         }
     }
 
-    /// A broker is asked about topics, and answers with those errors. One that knows a partition of a
-    /// topic knows the topic, which has fewer partitions than somebody thought.
+    /// A broker is asked about topics, and answers with those errors.
     fn named<'f, I: Iterator<Item = (&'f Topic, i16)>>(
         &mut self,
         broker: Option<SocketAddr>,
         told: impl Fn() -> I,
+        asked_ns: u64,
     ) {
-        let there: FxHashSet<&Topic> = match told().any(|(_, error)| is_unknown(error)) {
-            true => {
-                told().filter(|(_, error)| !is_unknown(*error)).map(|(topic, _)| topic).collect()
-            }
-            false => FxHashSet::default(),
-        };
-        for (topic, error) in told() {
-            match topic {
-                // Whoever knows the id of a topic is of its cluster.
-                Topic::Id(id) if error == 0 => self.meet_topic(self.cluster(broker), *id),
-                Topic::Name(_) if is_unknown(error) && !there.contains(topic) => {
-                    self.forget(self.cluster(broker), topic);
-                }
-                _ => {}
+        for (topic, _) in told() {
+            let incarnation = self.incarnation(self.cluster(broker), topic);
+            let first_used_ns = &mut self.incarnations[incarnation as usize].first_used_ns;
+            *first_used_ns = asked_ns.min(*first_used_ns);
+        }
+        for (topic, _) in told().filter(|(_, error)| *error == 0) {
+            // Whoever knows the id of a topic is of its cluster.
+            if let Topic::Id(id) = topic {
+                let cluster = self.cluster(broker);
+                self.meet_topic(cluster, *id);
+                self.confirm_last((cluster, *id), asked_ns);
             }
         }
+        gone(told).for_each(|topic| self.forget(self.cluster(broker), topic));
     }
 
     /// A topic's id is known in a cluster: another that knows it is the same cluster.
@@ -224,14 +237,17 @@ impl Topics {
         Some(log)
     }
 
-    fn incarnation(&mut self, cluster: Cluster, topic: &Topic) -> u32 {
-        let known = match topic {
+    fn known(&self, cluster: Cluster, topic: &Topic) -> Option<u32> {
+        match topic {
             Topic::Id(id) => self.by_id.get(&(cluster, *id)).copied(),
             Topic::Name(name) => {
                 self.by_name.get(&(cluster, Arc::clone(name))).map(|named| named.incarnation)
             }
-        };
-        if let Some(known) = known {
+        }
+    }
+
+    fn incarnation(&mut self, cluster: Cluster, topic: &Topic) -> u32 {
+        if let Some(known) = self.known(cluster, topic) {
             return known;
         }
         let new = self.incarnations.len() as u32;
@@ -254,7 +270,15 @@ impl Topics {
         let new = self.incarnations.len() as u32;
         self.of_cluster.entry(cluster).or_default().push(new);
         let logs = Vec::new();
-        self.incarnations.push(Incarnation { cluster, name, id, used: false, logs });
+        self.incarnations.push(Incarnation {
+            cluster,
+            name,
+            id,
+            used: false,
+            confirmed_ns: None,
+            first_used_ns: u64::MAX,
+            logs,
+        });
     }
 
     /// Metadata says that a name has an id.
@@ -282,6 +306,23 @@ impl Topics {
         named.incarnation = target;
     }
 
+    /// Who speaks of a topic by its id says that it is there, not what its name means.
+    fn confirm_last(&mut self, topic: (Cluster, [u8; 16]), asked_ns: u64) {
+        if let Some(&incarnation) = self.by_id.get(&topic)
+            && let Some((_, last)) = &mut self.incarnations[incarnation as usize].confirmed_ns
+        {
+            *last = asked_ns.max(*last);
+        }
+    }
+
+    fn confirm(&mut self, topic: (Cluster, [u8; 16]), asked_ns: u64) {
+        if let Some(&incarnation) = self.by_id.get(&topic) {
+            let confirmed_ns = &mut self.incarnations[incarnation as usize].confirmed_ns;
+            let (first, last) = confirmed_ns.unwrap_or((asked_ns, asked_ns));
+            *confirmed_ns = Some((first.min(asked_ns), last.max(asked_ns)));
+        }
+    }
+
     /// A topic was created or deleted, or a broker does not know it: what is said of it by name
     /// from here on may mean another log.
     fn forget(&mut self, cluster: Cluster, topic: &Topic) {
@@ -303,6 +344,14 @@ impl Topics {
         let (incarnation, _) = self.log_names[log.0 as usize];
         let name = self.incarnations[incarnation as usize].name.as_ref();
         !name.and_then(|name| self.by_name.get(name)).is_some_and(|named| named.changed)
+    }
+
+    /// Whether the topic's name meant this one before the one moment and after the other.
+    #[must_use]
+    pub fn is_confirmed(&self, log: LogId, from_ns: u64, to_ns: u64) -> bool {
+        let (incarnation, _) = self.log_names[log.0 as usize];
+        let confirmed = self.incarnations[incarnation as usize].confirmed_ns;
+        confirmed.is_some_and(|(first, last)| first < from_ns && to_ns < last)
     }
 
     /// The cluster a log is in.
@@ -340,6 +389,17 @@ impl Topics {
     }
 }
 
+/// Topics that an answer does not know. Where it knows another partition of the topic, the topic is
+/// there, and has fewer partitions than somebody thought.
+fn gone<'f, I: Iterator<Item = (&'f Topic, i16)>>(
+    told: impl Fn() -> I,
+) -> impl Iterator<Item = &'f Topic> {
+    let unknown = told().filter(|(_, error)| is_unknown(*error));
+    unknown
+        .map(|(topic, _)| topic)
+        .filter(move |topic| told().all(|(other, error)| other != *topic || is_unknown(error)))
+}
+
 fn is_unknown(error: i16) -> bool {
     error == ErrorCode::UNKNOWN_TOPIC_OR_PARTITION.0
 }
@@ -370,6 +430,13 @@ mod tests {
         let new = topics.log(C, &Topic::named("t"), 0).unwrap();
         assert_ne!(old, new);
         assert!(!topics.is_certain_by_name(old) && !topics.is_certain_by_name(new));
+    }
+
+    #[test]
+    fn a_partition_too_many_is_no_topic_that_is_gone() {
+        let (t, u) = (Topic::named("t"), Topic::named("u"));
+        let told = [(&t, 0), (&t, 3), (&u, 3)];
+        assert_eq!(gone(|| told.into_iter()).collect::<Vec<_>>(), [&u]);
     }
 
     #[test]

@@ -133,9 +133,11 @@ fn a_write_is_not_lost_where_its_absence_has_a_reason() {
     let around = || read(vec![plain((8, 0), 0, 0, 1), plain((8, 0), 2, 1, 1)]);
     // Compaction took it.
     nearly(|scene| {
-        let keyed = changed(plain(P, 0, 0, 1), |batch| batch.keyed = true);
-        scene.produce(keyed, (0, 1));
-        scene.fetch(around());
+        let keyed = |batch| changed(batch, |batch| batch.keyed = true);
+        scene.produce(keyed(plain(P, 0, 0, 1)), (0, 1));
+        let mut later = around();
+        later.batches = later.batches.into_iter().map(keyed).collect();
+        scene.fetch(later);
     });
     // Retention, or somebody who deletes records, took it.
     nearly(|scene| {

@@ -336,10 +336,29 @@ fn p1_another_batch_stands_at_an_acknowledged_offset() {
 #[test]
 fn p1_nothing_stands_at_an_acknowledged_offset() {
     check(Invariant::P1, |scene, broken| {
-        // What has a key may have been compacted away.
-        let acked = changed(plain(P, 0, 0, 1), |batch| batch.keyed = !broken);
-        scene.produce(acked, (0, 1));
-        scene.fetch(read(vec![plain((8, 0), 0, 0, 1), plain((8, 0), 2, 1, 1)]));
+        // What has a key may have been compacted away, but for what takes records without one.
+        let keyed = |batch| changed(batch, |batch| batch.keyed = !broken);
+        scene.produce(keyed(plain(P, 0, 0, 1)), (0, 1));
+        let around = [plain((8, 0), 0, 0, 1), plain((8, 0), 2, 1, 1)];
+        scene.fetch(read(around.map(keyed).to_vec()));
+    });
+}
+
+#[test]
+fn p1_a_record_is_missing_whose_key_no_later_one_has() {
+    check(Invariant::P1, |scene, broken| {
+        let keyed = |batch, key: u32| {
+            changed(batch, |batch| {
+                batch.keyed = true;
+                (batch.keys, batch.lasting_keys) = (1 << key, 1 << key);
+            })
+        };
+        scene.produce(keyed(plain(P, 0, 0, 1), 4), (0, 1));
+        let later = if broken { 5 } else { 4 };
+        let around = [keyed(plain((8, 0), 0, 0, 1), 4), keyed(plain((8, 0), 2, 1, 1), later)];
+        let mut answer = read(around.to_vec());
+        answer.high_watermark = 3;
+        scene.fetch(answer);
     });
 }
 
@@ -352,8 +371,14 @@ fn ends(scene: &mut Scene, epochs: [Option<i32>; 2], end: i64, connection: u64) 
         (fetched.high_watermark, fetched.last_stable_offset) = (end, end);
         scene.fetch(fetched);
     };
+    scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
     fetch(scene, epochs[0], 7);
     scene.produce(plain(P, 0, 0, 1), (0, 7));
+    // The topic is the same: the batch before stays where it is.
+    let mut before = read(vec![plain((8, 0), 0, 0, 1)]);
+    before.leader_epoch = epochs[0];
+    (before.high_watermark, before.last_stable_offset) = (7, 7);
+    scene.fetch(before);
     scene.pass_s(5);
     scene.on(connection);
     fetch(scene, epochs[1], end);
@@ -383,6 +408,111 @@ fn p1_two_batches_are_acknowledged_with_one_offset() {
     check(Invariant::P1, |scene, broken| {
         scene.produce(plain(P, 0, 0, 1), (0, 0));
         scene.produce(plain((8, 0), 0, 0, 1), (0, if broken { 0 } else { 1 }));
+        // The topic was not created anew: the log goes on where it would.
+        scene.produce(plain((8, 0), 0, 1, 1), (0, 2));
+    });
+    // Of a topic that has a name alone two may have been meant.
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.pass_s(5);
+        scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
+        scene.produce(plain((8, 0), 0, 1, 1), (0, if broken { 2 } else { 1 }));
+    });
+}
+
+#[test]
+fn p1_two_batches_are_acknowledged_with_offsets_that_overlap() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 4), (0, 0));
+        scene.produce(plain((8, 0), 0, 0, 2), (0, if broken { 3 } else { 4 }));
+        scene.produce(plain((8, 0), 0, 2, 1), (0, 6));
+    });
+}
+
+#[test]
+fn p1_an_acknowledged_offset_is_below_that_of_a_batch_sent_before() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain((-1, -1), 0, -1, 1), (0, 7));
+        // On another connection nothing says that there was one leader.
+        scene.on(u64::from(!broken)).produce(plain((-1, -1), 0, -1, 1), (0, 3));
+        scene.on(0).produce(plain((-1, -1), 0, -1, 1), (0, 9));
+    });
+}
+
+#[test]
+fn p1_a_batch_stands_elsewhere_than_was_said() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 2), (0, if broken { 1 } else { 0 }));
+        scene.fetch(read(vec![plain(P, 0, 0, 2)]));
+    });
+}
+
+#[test]
+fn p1_a_batch_is_read_that_makes_no_sense_any_more() {
+    check(Invariant::P1, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        let other = if broken { P } else { (8, 0) };
+        scene.fetch(read(vec![changed(plain(other, 0, 0, 1), |batch| batch.unreadable = true)]));
+    });
+}
+
+#[test]
+fn l2_a_corrupt_batch_is_acknowledged() {
+    check(Invariant::L2, |scene, broken| {
+        let kind = DecodeErrorKind::Checksum { stored: 1, computed: 2 };
+        let error = DecodeError { byte_offset: 17, path: "batches[0].crc".into(), kind };
+        let corrupt = changed(plain(P, 0, 0, 1), |batch| batch.corrupt = Some(error));
+        scene.produce(corrupt, if broken { (0, 0) } else { (2, -1) });
+    });
+}
+
+#[test]
+fn l3_a_gap_in_the_sequence_is_acknowledged() {
+    check(Invariant::L3, |scene, broken| {
+        scene.produce(plain(P, 0, 0, 2), (0, 0));
+        // What is missing may stand in between.
+        scene.produce(plain(P, 0, 7, 1), (0, if broken { 2 } else { 7 }));
+    });
+}
+
+#[test]
+fn l5_two_transactions_have_one_marker() {
+    check(Invariant::L5, |scene, broken| {
+        scene.init(P);
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        scene.end(P, true);
+        scene.produce(data(P, 0, 1, 1), (0, 2));
+        scene.end(P, true);
+        let mut log =
+            vec![data(P, 0, 0, 1), marker(P, 1, true), data(P, 2, 1, 1), marker(P, 3, true)];
+        if broken {
+            log.remove(1);
+        }
+        scene.fetch(read(log));
+    });
+}
+
+#[test]
+fn p4_the_next_transaction_is_given_the_epoch_of_the_last() {
+    check(Invariant::P4, |scene, broken| {
+        let mut deed = end(P, true, Some(0));
+        if let Deed::EndTxn { next, .. } = &mut deed {
+            *next = Some((P.0, if broken { P.1 } else { P.1 + 1 }));
+        }
+        scene.exchange(ApiKey::END_TXN, 5, deed);
+    });
+}
+
+#[test]
+fn g3_an_offset_is_told_that_nobody_committed() {
+    check_with(Invariant::G3, &["consumer-offset-regression"], |scene, broken| {
+        scene.exchange(ApiKey::JOIN_GROUP, 9, joined(1, "a"));
+        scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(1, "a", 9)));
+        scene.exchange(ApiKey::OFFSET_FETCH, 5, offset_fetched(4, false));
+        if broken {
+            // Without a member in between, an administrator may have set it.
+            scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(1, "a", 9)));
+        }
     });
 }
 

@@ -306,6 +306,8 @@ pub(super) fn data((id, epoch): (i64, i16), base: i64, sequence: i32, count: i32
         },
         content: (sequence as u64) << 8 | count as u64,
         keyed: false,
+        keys: 0,
+        lasting_keys: 0,
         control: None,
         corrupt: None,
         disordered: None,
