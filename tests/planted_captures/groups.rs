@@ -57,7 +57,7 @@ pub(crate) const MUTANTS: &[Mutant] = &[
                 .collect();
             let (commit, told, end) = sites.into_iter().nth(nth)?;
             talk.ask(end, "committed", false);
-            Some(Witness::packets_of(talk, &[commit.exchange, told.exchange]))
+            Some(Witness::packets_of(talk, &[commit.exchange, told.exchange, end]))
         },
     ),
     mutant("stale-generation-accepted", &["G2-stale-commit-accepted"], &[G3, BACK], |talk, nth| {
