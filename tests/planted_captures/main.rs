@@ -201,7 +201,8 @@ fn what_is_planted_in_captures_of_the_corpus_is_found_under_its_name() {
     let tallies = plant(&files, sites().unwrap_or(1));
     assert_eq!(report(&tallies), 0);
     let found = tallies.values().filter(|tally| tally.found > 0).count();
-    assert!(found * 4 > tallies.len() * 3, "{found} of {}", tallies.len());
+    // The rest have no place in these; `FENCEPOST_CAPTURES` names captures that have.
+    assert!(found * 3 > tallies.len() * 2, "{found} of {}", tallies.len());
 }
 
 #[test]

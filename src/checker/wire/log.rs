@@ -103,6 +103,11 @@ impl Body {
         self.is_same_write(other) && self.content == other.content
     }
 
+    /// Whether it holds a record without a key. What compaction left without records says nothing.
+    fn is_unkeyed(&self) -> bool {
+        self.kind.is_data() && self.count > 0 && !self.keyed
+    }
+
     /// What tells batches apart: equal of two that are the same.
     pub(super) fn identity(&self) -> (i64, i16, i32, i32, u64) {
         (self.producer_id, self.producer_epoch, self.sequence, self.count, self.content)
@@ -368,7 +373,7 @@ impl Log {
 
     /// Puts a batch among the others.
     pub(super) fn put_batch(&mut self, batch: Batch) -> Put {
-        self.takes_unkeyed |= batch.body.kind.is_data() && !batch.body.keyed;
+        self.takes_unkeyed |= batch.body.is_unkeyed();
         let at = self.batches.partition_point(|known| known.base < batch.base);
         if let Some(known) = self.batches.get(at)
             && known.base == batch.base
@@ -397,7 +402,7 @@ impl Log {
 
     /// Puts an acknowledgement among the others.
     pub(super) fn put_ack(&mut self, ack: Ack) -> Put {
-        self.takes_unkeyed |= !ack.body.keyed;
+        self.takes_unkeyed |= ack.body.is_unkeyed();
         let at = self.acks.partition_point(|known| known.base < ack.base);
         if let Some(known) = self.acks.get(at).filter(|known| known.base == ack.base) {
             if known.body.is_same(&ack.body) {
