@@ -193,6 +193,11 @@ fn report(tallies: &BTreeMap<&str, Tally>) -> usize {
 /// Captures of the corpus that between them have a place for most of it.
 const CORPUS: &[&str] = &["real-librdkafka-process", "real-offsets-reset"];
 
+/// What packets do not prove in at least one of them: success without an offset may be what a retry
+/// is answered, and without a leader epoch leadership may have moved away and back.
+const MISSED: &[&str] =
+    &["acknowledged-without-an-offset", "high-watermark-back", "last-stable-offset-back"];
+
 #[test]
 fn what_is_planted_in_captures_of_the_corpus_is_found_under_its_name() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("corpus/captures");
@@ -200,8 +205,13 @@ fn what_is_planted_in_captures_of_the_corpus_is_found_under_its_name() {
     let files: Vec<PathBuf> = CORPUS.iter().map(file).collect();
     let tallies = plant(&files, sites().unwrap_or(1));
     assert_eq!(report(&tallies), 0);
-    let found = tallies.values().filter(|tally| tally.found > 0).count();
+    if sites().is_none() {
+        let missed: Vec<&str> =
+            tallies.iter().filter(|(_, t)| !t.missed.is_empty()).map(|(name, _)| *name).collect();
+        assert_eq!(missed, MISSED);
+    }
     // The rest have no place in these; `FENCEPOST_CAPTURES` names captures that have.
+    let found = tallies.values().filter(|tally| tally.found > 0).count();
     assert!(found * 3 > tallies.len() * 2, "{found} of {}", tallies.len());
 }
 
