@@ -355,15 +355,14 @@ pub(crate) fn acknowledged(talk: &Talk) -> impl Iterator<Item = (Fetched, usize)
 fn answered_twice(talk: &Talk) -> impl Iterator<Item = (Fetched, Fetched)> + use<> {
     let all = fetched(talk);
     let exchanges = talk.exchanges.clone();
-    let pairs = all.clone().into_iter().enumerate().filter_map(move |(at, one)| {
+    all.clone().into_iter().enumerate().filter_map(move |(at, one)| {
         let e = &exchanges[one.exchange];
         let next = all[at + 1..].iter().find(|other| {
             let o = &exchanges[other.exchange];
             o.connection == e.connection && other.is_of(&one) && e.times[1] < o.times[0]
         })?;
         Some((one, next.clone()))
-    });
-    pairs
+    })
 }
 
 /// Changes one batch in every answer that has it.
