@@ -4,7 +4,7 @@
 //! under one leader epoch, the second request sent after the first answer. A broker reads the two and
 //! the records one after the other, while others write: that the last stable offset is beyond the
 //! high watermark, or records beyond the last stable offset, proves something only where the next
-//! answer shows that the log had not grown. Where the last stable offset should be is worked out
+//! answer of the same leader shows that they still are. Where the last stable offset should be is worked out
 //! from the log (see `walk`), over the runs of equal values kept here.
 //!
 //! Not checked: replicas; answers without a leader epoch (before Fetch 9) for going back.
@@ -191,31 +191,34 @@ fn beside(stage: &mut Stage, log: LogId, before: &Ends, now: &Ends) {
         }
         stage.ledger.held(L6);
     }
-    let has_not_grown = now.high_watermark <= before.high_watermark;
+    let is_one_reign = is_one_leader || is_one_connection;
     if before.last_stable_offset > before.high_watermark {
-        if now.high_watermark >= before.last_stable_offset && !has_not_grown {
+        if !is_one_reign || now.high_watermark >= before.last_stable_offset {
             return stage.ledger.unknown(L6);
         }
         let explanation = format!(
-            "The last stable offset of {} was said to be {}, beyond the high watermark {}; the log \
-             had not grown when it was asked for again.",
+            "The last stable offset of {} was said to be {}, beyond the high watermark {}, which \
+             was {} when it was asked for again.",
             stage.words(log),
             before.last_stable_offset,
-            before.high_watermark
+            before.high_watermark,
+            now.high_watermark
         );
         let fields = stage.place(log, before.last_stable_offset);
         stage.broken(L6, of, fields, &[before.mark, now.mark], explanation);
     } else if let Some(offset) = before.above {
-        if !has_not_grown {
+        // The high watermark passes a marker a moment before the last stable offset does.
+        if !is_one_reign || !(0..=offset).contains(&now.last_stable_offset) {
             return stage.ledger.unknown(L7);
         }
         let mut fields = stage.place(log, offset);
         fields.push(("last_stable_offset", json!(before.last_stable_offset)));
         let explanation = format!(
             "A read_committed fetch of {} returned the record at offset {offset}, though it says \
-             that nothing from {} on is stable; the log had not grown when it was asked for again.",
+             that nothing from {} on is stable; asked for again it was {}.",
             stage.words(log),
-            before.last_stable_offset
+            before.last_stable_offset,
+            now.last_stable_offset
         );
         stage.broken(L7, of, fields, &[before.mark, now.mark], explanation);
     } else if before.above.is_none() && before.last_stable_offset >= 0 {
