@@ -5,10 +5,13 @@
 //! there only for a fetch that waits for stable ones (KIP-447): markers are written after EndTxn
 //! is answered.
 //!
+//! Taken for granted, and said where it matters: nobody whose requests were not seen sets a group
+//! that is empty for a while back to an offset it once had, or deletes its offsets.
+//!
 //! Not checked: values nobody was seen to commit, which are a stranger's, but for a group that had a
-//! member all the time; groups of which offsets
-//! were deleted; topics of one name that were created twice; for G4, commits without a member, as
-//! of consumers without a group, and what was processed without commits.
+//! member all the time; groups of which offsets were deleted; topics of one name that were created
+//! twice; for G4, commits without a member, as of consumers without a group, and what was processed
+//! without commits.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -214,6 +217,16 @@ impl CommittedOffsets {
         (self.kept <= KEPT_MAX).then(|| self.histories.entry(key).or_default())
     }
 
+    /// Says what else could explain it, where something could.
+    fn unless_set_back(&self, key: &Key, [from, to]: [&Mark; 2], why: String) -> String {
+        if self.was_never_empty(key, from, to) {
+            return why;
+        }
+        format!(
+            "{why} (while a group is empty, an administrator may set it back too: none was seen to)"
+        )
+    }
+
     /// Judges everything.
     #[expect(clippy::disallowed_methods, reason = "sorted before anything is done with it")]
     pub(super) fn finish(&mut self, stage: &mut Stage, transactions: &Transactions) {
@@ -325,6 +338,7 @@ fn judge(
             (Some(last), _, Some(_)) => {
                 let marks = shown_by(&commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed since", commits[last].offset);
+                let why = all.unless_set_back(key, [&commits[last].mark, &fetch.mark], why);
                 // What was told once is no matter of its transaction any more.
                 let was_told = |earlier: &&Fetch| {
                     earlier.offset == commits[last].offset
@@ -341,6 +355,7 @@ fn judge(
             (Some(last), None, None) if fetch.offset < 0 => {
                 let marks = shown_by(&commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed", commits[last].offset);
+                let why = all.unless_set_back(key, [&commits[last].mark, &fetch.mark], why);
                 lost(stage, key, (invariant, fetch), &marks, &why);
             }
             (Some(last), None, None)
