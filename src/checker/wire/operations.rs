@@ -190,10 +190,11 @@ pub(super) fn judge(
         let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
         let epoch = batch.body.producer_epoch;
-        let end = ack
-            .and_then(|ack| transactions.end_of(of, epoch, &ack.mark).map(|(end, _)| (ack, end)));
-        reads::aborted(stage, id, (&batch, &marker), end.map(|(_, end)| end));
-        let Some((ack, end)) = end.filter(|(_, end)| end.committed) else { continue };
+        let asked = ack
+            .and_then(|ack| transactions.asked_of(of, epoch, &ack.mark).map(|(end, _)| (ack, end)));
+        reads::aborted(stage, id, (&batch, &marker), asked.map(|(_, end)| end));
+        let is_committed = |(_, end): &(_, &End)| end.committed && end.error == Some(0);
+        let Some((ack, end)) = asked.filter(is_committed) else { continue };
         if transactions.is_by_administrator(of, (&batch.body, &marker.body), end) {
             stage.ledger.operation_unknown(Named::LostWrite);
             continue;

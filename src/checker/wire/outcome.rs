@@ -48,11 +48,13 @@ pub(super) fn judge(
         shown(stage, id, &batch, &marker, hidden);
         let ack = stage.certain_ack(id, &batch);
         let of = (cluster, batch.body.producer_id);
-        let found = ack.and_then(|ack| {
-            transactions.end_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
+        let asked = ack.and_then(|ack| {
+            transactions.asked_of(of, batch.body.producer_epoch, &ack.mark).map(|end| (ack, end))
         });
-        if let Some((ack, (end, _))) = found.filter(|_| fate.is_first(stage.logs.of(id)))
+        let found = asked.filter(|(_, (end, _))| end.error == Some(0));
+        if let Some((ack, (end, _))) = asked.filter(|_| fate.is_first(stage.logs.of(id)))
             && !early(stage, id, &batch, end)
+            && found.is_some()
         {
             passed(stage, id, (&batch, &marker), (&ack, end), &runs);
         }

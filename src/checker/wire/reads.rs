@@ -2,7 +2,8 @@
 //! were handed beside what became of it.
 //!
 //! Needs to have seen: the batch handed on, or kept back, in an answer to a consumer of committed
-//! records; its marker, or the EndTxn that decides it.
+//! records; its marker, or the EndTxn that decides it. What a producer asked for counts, whatever it
+//! was answered: nothing else may commit its transaction.
 //!
 //! Not checked: what consumers of all records were given.
 
@@ -30,8 +31,12 @@ pub(super) fn aborted(
         _ if marker.body.kind == Kind::Abort => {
             (marker.mark, format!("The marker at offset {} aborts them.", marker.base))
         }
-        Some(end) if !end.committed => {
+        Some(end) if !end.committed && end.error == Some(0) => {
             (end.mark, "EndTxn answered that their transaction is aborted.".to_owned())
+        }
+        Some(end) if !end.committed => {
+            let why = "Their producer asked to abort their transaction, and never to commit it.";
+            (end.mark, why.to_owned())
         }
         _ => return stage.ledger.operation_held(Named::AbortedRead),
     };

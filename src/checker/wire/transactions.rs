@@ -185,6 +185,16 @@ impl Transactions {
         epoch: i16,
         acked: &Mark,
     ) -> Option<(&End, Option<&End>)> {
+        self.asked_of(of, epoch, acked).filter(|(end, _)| end.error == Some(0))
+    }
+
+    /// The same, whatever it was answered: what the client wanted of the transaction, and when.
+    pub(super) fn asked_of(
+        &self,
+        of: (Cluster, i64),
+        epoch: i16,
+        acked: &Mark,
+    ) -> Option<(&End, Option<&End>)> {
         let ends = self.ends.get(&(of.0, of.1, epoch))?;
         let sent_before = acked.request().time_ns;
         let after = ends.partition_point(|end| end.mark.request().time_ns < sent_before);
@@ -194,8 +204,7 @@ impl Transactions {
                 continue;
             }
             if acked.is_before(&end.mark) {
-                let is_certain = end.error == Some(0) && self.is_followed(of, epoch, acked, end);
-                return is_certain.then_some((end, stale));
+                return self.is_followed(of, epoch, acked, end).then_some((end, stale));
             }
             // It was under way together with the batch. It was meant for an earlier transaction
             // where the same was sent again and answered before the batch was sent.

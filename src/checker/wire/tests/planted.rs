@@ -224,6 +224,29 @@ fn l7_records_are_returned_before_their_transaction_is_decided() {
 }
 
 #[test]
+fn l7_a_transaction_that_was_to_be_aborted_is_committed_and_the_abort_refused() {
+    for commit_was_sent in [false, true] {
+        let mut scene = Scene::new();
+        scene.init(P);
+        scene.produce(data(P, 0, 0, 1), (0, 0));
+        if commit_was_sent {
+            // Nobody knows what became of it: it may well have committed.
+            let held = scene.send();
+            scene.answer(held, ApiKey::END_TXN, 4, end(P, true, None));
+        }
+        scene.fetch(read(vec![data(P, 0, 0, 1), marker(P, 1, true)]));
+        let held = scene.send();
+        scene.answer(held, ApiKey::END_TXN, 4, end(P, false, Some(48)));
+        let found = scene.finish();
+        let names = [found.anomalies.into_keys(), found.operations.into_keys()];
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        let wanted: &[&str] =
+            if commit_was_sent { &[] } else { &["L7-aborted-data-exposed", "G1a"] };
+        assert_eq!(names, wanted);
+    }
+}
+
+#[test]
 fn l8_the_leader_epoch_goes_down_along_the_log() {
     check(Invariant::L8, |scene, broken| {
         let of = |base, epoch| {
