@@ -130,7 +130,7 @@ impl WireCheck {
         self.stage.settle();
         let mut parts = Parts::default();
         acks::finish(&mut self.stage, &self.transactions, &mut parts);
-        sequences::finish(&mut self.stage);
+        sequences::finish(&mut self.stage, !self.offsets.is_hurt());
         for log in (0..self.stage.topics.log_count()).map(LogId) {
             let fates = walk::walk(&mut self.stage, log);
             let cluster = self.stage.topics.cluster_of(log);

@@ -128,6 +128,11 @@ impl CommittedOffsets {
         self.hurt = true;
     }
 
+    /// Whether something of a connection is missing.
+    pub(super) fn is_hurt(&self) -> bool {
+        self.hurt
+    }
+
     /// Who is in a group: nobody but members commits for a group that has some.
     fn lives(&mut self, cluster: Cluster, fact: &Fact) {
         let Some(answered) = fact.seen.response.map(|at| at.time_ns) else { return };
@@ -352,7 +357,8 @@ fn judge(
                     regressed(stage, key, (&commits[last], fetch));
                 }
             }
-            (Some(last), None, None) if fetch.offset < 0 => {
+            // What deleted it may be what is missing.
+            (Some(last), None, None) if fetch.offset < 0 && !all.hurt => {
                 let marks = shown_by(&commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed", commits[last].offset);
                 let why = all.unless_set_back(key, [&commits[last].mark, &fetch.mark], why);

@@ -37,13 +37,16 @@ struct Broken {
 }
 
 /// Holds the acknowledgements of every log against each other.
-pub(super) fn finish(stage: &mut Stage) {
+pub(super) fn finish(stage: &mut Stage, is_whole: bool) {
     let Stage { ledger, topics, logs, .. } = stage;
     let mut found = Vec::new();
     for (id, log) in logs.all() {
         let is_certain = topics.is_certain_by_name(id);
         let is_usable = |ack: &Ack| is_certain || !ack.by_name;
         let acks: Vec<&Ack> = log.acks.iter().filter(|ack| is_usable(ack)).collect();
+        // What was not captured, or is of another clock, may be what filled the room.
+        let is_of_one_file = |ack: &&Ack| ack.mark.packets().all(|(file, _)| file == 0);
+        let is_told_whole = is_whole && acks.iter().all(is_of_one_file);
         let looked = Cell::new(0);
         let is_one_log = |before: &Ack, ack: &Ack| {
             let answered = ack.mark.response().map_or(u64::MAX, |at| at.time_ns);
@@ -51,7 +54,9 @@ pub(super) fn finish(stage: &mut Stage) {
                 || topics.is_confirmed(id, before.mark.request().time_ns, answered)
                 || is_still_there(log, before, ack)
                 || before.mark.is_just_before(&ack.mark)
-                || looked.replace(looked.get() + 1) < LOOK_UPS_MAX && has_left_room(&acks, ack)
+                || is_told_whole
+                    && looked.replace(looked.get() + 1) < LOOK_UPS_MAX
+                    && has_left_room(&acks, ack)
         };
         let mut broken = Vec::new();
         let held = gaps(log, &acks, is_one_log, &mut broken);
