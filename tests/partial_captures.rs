@@ -6,7 +6,8 @@
 //! may show.
 //!
 //! A few seeds on the captures of the corpus; with `FENCEPOST_CAPTURES` (a folder as in
-//! `captures.rs`) also on those, and with `FENCEPOST_SEEDS` on as many seeds as that says.
+//! `captures.rs`) also on those, and with `FENCEPOST_SEEDS` on as many seeds as that says. What
+//! alarms is left in the folder that `FENCEPOST_KEEP` names.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 #![allow(clippy::print_stderr, reason = "tests say what they found")]
@@ -233,6 +234,7 @@ fn alarms(capture: &Path, seeds: std::ops::Range<u64>, losses: &[(&str, Loss)]) 
             let Some(verdict) = judged(&files) else { continue };
             let invented = verdict.bad_types.iter().filter(|name| !allowed.contains(*name));
             for name in invented {
+                keep(&files, &format!("{}-{number}-{seed}", stem(capture)));
                 let case = verdict.anomalies[name].cases.first().map(|case| &case.explanation);
                 alarms.push(format!(
                     "{} without {what}, seed {seed}: {name}: {case:?}",
@@ -250,6 +252,18 @@ fn alarms(capture: &Path, seeds: std::ops::Range<u64>, losses: &[(&str, Loss)]) 
         }
     }
     alarms
+}
+
+fn stem(capture: &Path) -> String {
+    capture.file_stem().unwrap().to_string_lossy().into_owned()
+}
+
+/// Leaves files for whoever wants to know why.
+fn keep(files: &[PathBuf], name: &str) {
+    let Some(folder) = std::env::var_os("FENCEPOST_KEEP").map(PathBuf::from) else { return };
+    for (number, file) in files.iter().enumerate() {
+        fs::copy(file, folder.join(format!("{name}-{number}.pcapng"))).unwrap();
+    }
 }
 
 fn captures(folder: &Path) -> Vec<PathBuf> {

@@ -14,9 +14,10 @@
 //!
 //! Never: judges.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use rustc_hash::FxHasher;
 
@@ -87,16 +88,20 @@ impl Rebuild {
         }
     }
 
-    /// All there is; and how many records were beyond the limit.
+    /// All there is but for what was said of topics by names that are doubtful; and how many records
+    /// were beyond the limit.
     #[must_use]
-    pub fn finish(mut self) -> (History, u64) {
+    pub fn finish(mut self, doubtful: &BTreeSet<Arc<str>>) -> (History, u64) {
         let open = std::mem::take(&mut self.open);
         for (_, open) in open {
             let times = (open.began_ns, open.began_ns);
             self.operation(Function::Txn, times, EventType::Info, open.sends);
         }
         let certain = (0..self.topics.log_count()).map(LogId);
-        let certain: Vec<bool> = certain.map(|log| self.topics.is_certain_by_name(log)).collect();
+        let is_certain = |log: LogId| {
+            self.topics.is_certain_by_name(log) && !doubtful.contains(&*self.topics.names(log).0)
+        };
+        let certain: Vec<bool> = certain.map(is_certain).collect();
         let is_certain = |key: &i64| certain[*key as usize];
         let mut builder = Builder::new();
         let zero = self.operations.iter().map(|operation| operation.times_ns.0).min().unwrap_or(0);
@@ -315,7 +320,7 @@ mod tests {
             };
             rebuild.fact(&fact, None);
         }
-        let (history, left_out) = rebuild.finish();
+        let (history, left_out) = rebuild.finish(&BTreeSet::new());
         assert_eq!(left_out, 0);
         let said = |op: super::super::columns::Op<'_>| {
             format!("{} {:?} {}", op.function().name(), op.kind(), op.mops().len())

@@ -231,8 +231,9 @@ pub(super) fn check(
     let (sink, summary) = read_captures(reads, AssemblerOptions::default(), sink)?;
     let Taker { check, rebuild, proofs, silent, .. } = sink.finish();
     let tls_connections = check.tls_connections();
-    let (history, left_out) = rebuild.map_or_else(Default::default, Rebuild::finish);
     let found = check.finish();
+    let rebuilt = rebuild.map(|rebuild| rebuild.finish(&found.doubtful));
+    let (history, left_out) = rebuilt.unwrap_or_default();
     Ok(Packets { found, proofs, history, left_out, tls_connections, silent, summary, paths })
 }
 

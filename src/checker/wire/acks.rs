@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
+use super::identity::Identity;
 use super::invariant::Invariant::{L2, P1, P2};
 use super::log::{Ack, Batch, Body, Garbled, Kind, Log, Refused};
 use super::mark::Mark;
@@ -196,6 +197,7 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
     let mut broken = Vec::new();
     let mut verified: Vec<Ack> = Vec::new();
     let mut cut_off = Vec::new();
+    let mut doubtful = Vec::new();
     for (id, log) in logs.all() {
         let uncertain = !topics.is_certain_by_name(id);
         let cluster = topics.cluster_of(id);
@@ -209,7 +211,10 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
             places.get(&ack.body.identity()).map(|&at| log.batches[at])
         };
         let mut behind: Option<Vec<u32>> = None;
-        let held_since = held_since(log);
+        let mut identity: Option<Identity> = None;
+        let mut is_one = |marks: &[Mark]| {
+            identity.get_or_insert_with(|| Identity::of(log)).is_one(topics, id, marks)
+        };
         verified.clear();
         let first_broken = broken.len();
         let disowned = log.disowned.iter().map(|ack| (ack, true));
@@ -240,14 +245,13 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
             if let Judged::Broken(mark, _) | Judged::Skipped(mark, _) | Judged::Replaced(mark, _) =
                 &judged
                 && ack.by_name
-                && !topics.is_confirmed(id, ack.mark.request().time_ns, mark.request().time_ns)
-                && held_since.is_none_or(|since| ack.mark.request().time_ns < since)
-                && !ack.mark.is_just_before(mark)
-                && place_of(ack).is_none()
+                && !is_one(&[ack.mark, *mark])
+                && place_of(ack).is_none_or(|_| ack.body.producer_id < 0)
                 && !is_of_producer(log, ack)
             {
                 // Its topic may have been deleted, and created anew.
                 judged = Judged::Unknown;
+                doubtful.push(id);
             }
             match judged {
                 // That two were given the offset was said when it was.
@@ -257,7 +261,7 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
                     ledger.held(P1);
                     let replaced = log.replaced.get(&ack.base).filter(|other| {
                         other.is_later()
-                            && (!uncertain || !ack.by_name)
+                            && (!ack.by_name || !uncertain && is_one(&[ack.mark, other.mark]))
                             && is_to_be_read(ack, cluster, transactions)
                     });
                     if let Some(replaced) = replaced {
@@ -303,6 +307,7 @@ pub(super) fn finish(stage: &mut Stage, transactions: &Transactions, parts: &mut
         }
     }
     ledger.unknown_times(P1, logs.forgotten[1]);
+    doubtful.into_iter().for_each(|log| topics.doubt(log));
     for (id, ack, replaced) in cut_off {
         let why = format!(
             "It was there under leader epoch {}; what stands there since is another batch, written \
@@ -358,16 +363,6 @@ fn is_of_producer(log: &Log, ack: &Ack) -> bool {
         && sequence >= 0
         && (at(ack.base).is_some_and(|body| body.is_same_write(&ack.body))
             || at(ack.end()).is_some_and(follows))
-}
-
-/// When the first of the batches was sent that are where their producers were told: since then the
-/// log is one, even if it has a name only.
-fn held_since(log: &Log) -> Option<u64> {
-    let held = log.acks.iter().filter(|ack| {
-        let there = log.index_of(ack.base).map(|at| &log.batches[at].body);
-        there.is_some_and(|body| body.is_same(&ack.body))
-    });
-    held.map(|ack| ack.mark.request().time_ns).min()
 }
 
 /// The exchange in which a batch that was readable when it was sent was read, and is not any more.

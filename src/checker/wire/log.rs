@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 
 use kafka_wire::batch::ControlType;
 
-use super::mark::Mark;
+use super::mark::{AT_ONCE_NS, Mark};
 use crate::history::facts::BatchFacts;
 use crate::history::facts::topics::LogId;
 
@@ -135,6 +135,8 @@ pub(super) struct Batch {
     pub(super) delivered: bool,
     /// The first exchange it was seen in.
     pub(super) mark: Mark,
+    /// When it was asked for last.
+    pub(super) last_read_ns: u64,
 }
 
 /// A batch that a producer was told is in the log.
@@ -364,6 +366,17 @@ impl Log {
         self.cover(from, to);
     }
 
+    /// Whether offsets were missing while a batch was still there, as far as the last answers tell.
+    pub(super) fn were_missing_beside(&self, batch: &Batch, missing: (i64, i64)) -> bool {
+        let mut answers = self.answers.iter();
+        self.takes_unkeyed
+            || answers.any(|(from, to, mark)| {
+                *from <= missing.0
+                    && missing.1 <= *to
+                    && mark.request().time_ns <= batch.last_read_ns.saturating_add(AT_ONCE_NS)
+            })
+    }
+
     /// An answer that went past an offset, if it was one of the last.
     pub(super) fn went_past(&self, offset: i64) -> Option<Mark> {
         let mut answers = self.answers.iter();
@@ -380,7 +393,9 @@ impl Log {
         {
             let known_body = known.body;
             return if known.last == batch.last && known_body.is_same(&batch.body) {
-                if batch.delivered && !known.delivered {
+                let last_read_ns = known.last_read_ns.max(batch.last_read_ns);
+                self.batches[at].last_read_ns = last_read_ns;
+                if batch.delivered && !self.batches[at].delivered {
                     self.batches[at].delivered = true;
                     self.batches[at].mark = batch.mark;
                 }

@@ -4,7 +4,7 @@ use crate::history::facts::{Moment, Seen};
 use crate::history::wire::PacketNumber;
 
 /// What happens so soon after something happens at once.
-const AT_ONCE_NS: u64 = 500_000_000;
+pub(super) const AT_ONCE_NS: u64 = 500_000_000;
 
 /// Connection, correlation id, and when request and response were whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,6 +33,13 @@ impl Mark {
             response: number(response),
             files: [file(seen.request), file(response)],
         }
+    }
+
+    /// An exchange of a moment.
+    #[cfg(test)]
+    pub(super) fn at_ns(time_ns: u64) -> Self {
+        let request = Moment { time_ns, ..Moment::default() };
+        Self::of(&Seen { request, ..Seen::default() })
     }
 
     pub(super) fn connection(&self) -> u64 {

@@ -24,11 +24,13 @@ mod errors;
 mod fencing;
 mod framing;
 mod groups;
+mod identity;
 mod in_order;
 mod invariant;
 mod ledger;
 mod log;
 mod mark;
+mod members;
 mod offsets;
 mod operations;
 mod outcome;
@@ -44,7 +46,8 @@ mod zombies;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 pub use invariant::Invariant;
 
@@ -73,6 +76,9 @@ pub struct WireFound {
     pub operations: BTreeMap<String, Found>,
     /// What was not seen, in words.
     pub unseen: Option<String>,
+    /// Topics whose names may have meant two of them: what was said of them by name contradicts
+    /// itself.
+    pub doubtful: BTreeSet<Arc<str>>,
     /// Counts.
     pub stats: WireStats,
     /// Whether anything could be checked.
@@ -147,7 +153,8 @@ impl WireCheck {
         let unseen = self.stage.unseen.words();
         let Books { found, operations, checks } = self.stage.ledger.finish();
         let stats = WireStats { checks, ..self.stats };
-        WireFound { anomalies: found, operations, unseen, stats, judged }
+        let doubtful = self.stage.topics.doubtful().clone();
+        WireFound { anomalies: found, operations, unseen, doubtful, stats, judged }
     }
 
     /// The next fact of any connection.

@@ -21,6 +21,7 @@ use serde_json::json;
 
 use super::invariant::Invariant::{self, G3, G4, P8};
 use super::mark::Mark;
+use super::members::Members;
 use super::stage::Stage;
 use super::transactions::Transactions;
 use crate::history::facts::topics::Cluster;
@@ -28,10 +29,6 @@ use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
 
 /// Commits and fetches kept, of all groups.
 const KEPT_MAX: usize = 300_000;
-/// Groups of which the members are followed.
-const GROUPS_MAX: usize = 20_000;
-/// Members followed of one group.
-const LIVES_MAX: usize = 256;
 /// Commits looked at for one fetch.
 const LOOK_BACK: usize = 64;
 
@@ -69,19 +66,10 @@ struct History {
     fetches: Vec<Fetch>,
 }
 
-/// How long a member certainly was in its group.
-#[derive(Debug)]
-struct Life {
-    member: Arc<str>,
-    /// When it was first answered as a member, and last asked something that was.
-    times_ns: (u64, u64),
-    over: bool,
-}
-
 /// Watches committed offsets.
 #[derive(Debug, Default)]
 pub(super) struct CommittedOffsets {
-    lives: FxHashMap<(Cluster, Arc<str>), Vec<Life>>,
+    members: Members,
     histories: FxHashMap<Key, History>,
     kept: usize,
     deleted: FxHashSet<(Cluster, Arc<str>)>,
@@ -92,7 +80,7 @@ pub(super) struct CommittedOffsets {
 impl CommittedOffsets {
     pub(super) fn fact(&mut self, stage: &mut Stage, fact: &Fact) {
         let cluster = stage.cluster(&fact.seen);
-        self.lives(cluster, fact);
+        self.members.fact(cluster, fact);
         match &fact.deed {
             Deed::OffsetCommit(offsets) => {
                 self.commit(cluster, offsets, None, &Mark::of(&fact.seen))
@@ -133,66 +121,33 @@ impl CommittedOffsets {
         self.hurt
     }
 
-    /// Who is in a group: nobody but members commits for a group that has some.
-    fn lives(&mut self, cluster: Cluster, fact: &Fact) {
-        let Some(answered) = fact.seen.response.map(|at| at.time_ns) else { return };
-        let (group, members, ends) = match &fact.deed {
-            Deed::JoinGroup { group, answer: Some((0, _, member)), .. } => {
-                (group, std::slice::from_ref(member), false)
-            }
-            Deed::LeaveGroup { group, members, .. } => (group, &members[..], true),
-            Deed::ConsumerGroupHeartbeat { member, answer: Some((0, _, id)), .. } => {
-                let id = id.as_ref().unwrap_or(&member.member);
-                if member.generation == 0 {
-                    // It begins anew.
-                    self.live(cluster, &member.group, id, (0, 0), true);
-                }
-                (&member.group, std::slice::from_ref(id), member.generation < 0)
-            }
-            Deed::OffsetCommit(Offsets { member, offsets, answered: true })
-                if member.generation >= 0 && offsets.iter().any(|of| of.error == 0) =>
-            {
-                (&member.group, std::slice::from_ref(&member.member), false)
-            }
-            _ => return,
-        };
-        for member in members {
-            let times_ns = (answered, fact.seen.request.time_ns);
-            self.live(cluster, group, member, times_ns, ends);
-        }
-    }
-
-    fn live(
-        &mut self,
-        cluster: Cluster,
-        group: &Arc<str>,
-        member: &Arc<str>,
-        times_ns: (u64, u64),
-        ends: bool,
-    ) {
-        if self.lives.len() >= GROUPS_MAX {
-            return;
-        }
-        let lives = self.lives.entry((cluster, Arc::clone(group))).or_default();
-        let is_full = lives.len() >= LIVES_MAX;
-        let own = lives.iter_mut().rev().find(|life| life.member == *member && !life.over);
-        match own {
-            Some(life) if ends => life.over = true,
-            Some(life) => life.times_ns.1 = life.times_ns.1.max(times_ns.1),
-            None if ends || is_full => {}
-            None => lives.push(Life { member: Arc::clone(member), times_ns, over: false }),
-        }
-    }
-
-    /// Whether a group had a member all the time from the end of one exchange to that of another.
+    /// Whether a group certainly had a member all the time between two exchanges.
     fn was_never_empty(&self, key: &Key, from: &Mark, to: &Mark) -> bool {
-        let (Some(from), Some(to), false) = (from.response(), to.response(), self.hurt) else {
-            return false;
+        !self.hurt && self.members.was_never_empty(&(key.0, Arc::clone(&key.1)), from, to)
+    }
+
+    /// Whether nobody who was not seen can have committed the same offset again: what is read
+    /// again after an abort is the same.
+    fn is_of_nobody_else(
+        &self,
+        key: &Key,
+        commit: &Commit,
+        fetch: &Fetch,
+        history: &History,
+    ) -> bool {
+        let Some(owner) = commit.owner.as_ref().filter(|_| !self.hurt) else { return false };
+        let asked_ns = fetch.mark.request().time_ns;
+        let is_first_since = |since_ns: u64| {
+            let ns = history.fetches.iter().map(|of| of.mark.request().time_ns);
+            since_ns <= asked_ns && !ns.into_iter().any(|ns| (since_ns..asked_ns).contains(&ns))
         };
-        let lives = self.lives.get(&(key.0, Arc::clone(&key.1))).map_or(&[][..], Vec::as_slice);
-        lives.iter().any(|Life { times_ns: (first, last), .. }| {
-            *first <= from.time_ns && to.time_ns <= *last
-        })
+        self.members.is_still_of(
+            &(key.0, Arc::clone(&key.1)),
+            (&key.2, key.3),
+            (owner.generation, &owner.member),
+            &fetch.mark,
+            is_first_since,
+        )
     }
 
     fn commit(
@@ -237,6 +192,7 @@ impl CommittedOffsets {
     pub(super) fn finish(&mut self, stage: &mut Stage, transactions: &Transactions) {
         // What brokers of one cluster said is put together.
         let now = |cluster| stage.topics.cluster_now(cluster);
+        self.members.settle(now);
         let mut histories: BTreeMap<Key, History> = BTreeMap::new();
         for ((cluster, group, topic, partition), of) in self.histories.drain() {
             let all = histories.entry((now(cluster), group, topic, partition)).or_default();
@@ -288,6 +244,29 @@ fn visible(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transacti
     }
 }
 
+/// Whether what was committed is known of every transaction that its producer has committed since,
+/// up to the fetch.
+fn is_all_of_it(
+    of: Cluster,
+    aborted: &Commit,
+    fetch: &Fetch,
+    history: &History,
+    transactions: &Transactions,
+) -> bool {
+    let Some((producer_id, epoch)) = aborted.transaction else { return true };
+    let committed = transactions.committed_since((of, producer_id), epoch, &aborted.mark);
+    let mut until_fetch = committed.filter(|(_, end)| {
+        fetch.mark.response().is_none_or(|at| end.mark.request().time_ns <= at.time_ns)
+    });
+    until_fetch.all(|(epoch, end)| {
+        history.commits.iter().any(|commit| {
+            commit.transaction == Some((producer_id, epoch))
+                && aborted.mark.is_before(&commit.mark)
+                && commit.mark.is_before(&end.mark)
+        })
+    })
+}
+
 /// The commit, the end of its transaction, and the fetch.
 fn shown_by(commit: &Commit, fetch: &Fetch, of: Cluster, transactions: &Transactions) -> Vec<Mark> {
     let end = commit.transaction.and_then(|(producer_id, epoch)| {
@@ -335,7 +314,10 @@ fn judge(
         let aborted = others.clone().find(|&at| visible[at] == Visible::Never);
         let superseded = others.clone().find(|&at| visible[at] != Visible::Never);
         match (last, aborted, superseded) {
-            (Some(_), Some(aborted), None) => {
+            (Some(_), Some(aborted), None)
+                if all.is_of_nobody_else(key, &commits[aborted], fetch, history)
+                    && is_all_of_it(key.0, &commits[aborted], fetch, history, transactions) =>
+            {
                 let marks = shown_by(&commits[aborted], fetch, key.0, transactions);
                 let why = "that is the offset of a transaction that was aborted";
                 lost(stage, key, (P8, fetch), &marks, why);

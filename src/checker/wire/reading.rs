@@ -92,6 +92,7 @@ fn put(
         by_name,
         delivered: handed == Some(true),
         mark,
+        last_read_ns: mark.request().time_ns,
     };
     if handed == Some(false) {
         stage.logs.hide(log, new.base, mark);

@@ -1,8 +1,9 @@
 //! What every check of exchanges shares while facts come by.
 
-use rustc_hash::FxHashSet;
+use rustc_hash::{FxHashMap, FxHashSet};
 use serde_json::{Value as Json, json};
 
+use super::identity::Identity;
 use super::invariant::Invariant;
 use super::ledger::Ledger;
 use super::log::{Ack, Batch, Logs};
@@ -105,9 +106,22 @@ impl Stage {
 
     /// No more is learnt of topics.
     pub(super) fn settle(&mut self) {
-        for suspicion in std::mem::take(&mut self.suspicions) {
+        let suspicions = std::mem::take(&mut self.suspicions);
+        let mut identities: FxHashMap<LogId, Identity> = FxHashMap::default();
+        let is_one = |suspicion: &Suspicion| {
+            let Suspicion { log, marks, .. } = suspicion;
+            let identity =
+                identities.entry(*log).or_insert_with(|| Identity::of(self.logs.of(*log)));
+            identity.is_one(&self.topics, *log, marks)
+        };
+        let ones: Vec<bool> = suspicions.iter().map(is_one).collect();
+        for (suspicion, is_one) in suspicions.into_iter().zip(ones) {
             let Suspicion { invariant, log, fields, marks, explanation } = suspicion;
-            if self.topics.is_certain_by_name(log) {
+            let is_certain = self.topics.is_certain_by_name(log);
+            if !is_one {
+                self.topics.doubt(log);
+            }
+            if is_certain && is_one {
                 self.ledger.broken(invariant, fields, &marks, explanation);
             } else {
                 self.ledger.unknown(invariant);

@@ -17,7 +17,7 @@ use crate::history::facts::{Deed, Fact};
 
 /// Ends remembered, of all producers.
 const ENDS_MAX: usize = 500_000;
-/// Ends before a batch among which one that is still under way is looked for.
+/// Ends before a batch among which one that is still under way is looked for, and epochs after it.
 const LOOK_BACK: usize = 64;
 /// Connections to coordinators that are followed, one for each producer epoch.
 const FOLLOWED_MAX: usize = 200_000;
@@ -175,6 +175,24 @@ impl Transactions {
         let ends = self.ends.get(&(of.0, of.1, epoch)).map_or(&[][..], Vec::as_slice);
         let may = |end: &End| end.committed && matches!(end.error, None | Some(0));
         ends.iter().any(|end| may(end) && !end.mark.is_before(since))
+    }
+
+    /// The EndTxn by which a producer may have committed anything since that exchange began, each
+    /// with its epoch: in that one, or in one of the next.
+    pub(super) fn committed_since(
+        &self,
+        of: (Cluster, i64),
+        epoch: i16,
+        since: &Mark,
+    ) -> impl Iterator<Item = (i16, &End)> {
+        let epochs = (epoch..=i16::MAX).take(LOOK_BACK);
+        epochs.flat_map(move |epoch| {
+            let ends = self.ends.get(&(of.0, of.1, epoch)).map_or(&[][..], Vec::as_slice);
+            let may = |end: &&End| {
+                end.committed && matches!(end.error, None | Some(0)) && !end.mark.is_before(since)
+            };
+            ends.iter().filter(may).map(move |end| (epoch, end))
+        })
     }
 
     /// The EndTxn that decides what was acknowledged in that exchange, and one that was sent for

@@ -11,6 +11,7 @@
 use rustc_hash::FxHashMap;
 use serde_json::json;
 
+use super::identity::Identity;
 use super::invariant::Invariant::{self, L3, L4, L5, L8, P2};
 use super::log::{Batch, Body, Kind, Log};
 use super::mark::Mark;
@@ -64,7 +65,7 @@ struct Broken {
 /// Walks along a log; returns what became of its transactional batches.
 pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
     let certain_by_name = stage.topics.is_certain_by_name(id);
-    let Stage { ledger, logs, .. } = stage;
+    let Stage { ledger, topics, logs, .. } = stage;
     let log = &*logs.of(id);
     let mut walk = Walk {
         log,
@@ -85,8 +86,8 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
         }
         if previous.is_some_and(|previous| !log.is_covered(previous.base, batch.last)) {
             walk.hole();
-        } else if previous.is_some_and(|previous| previous.last + 1 != batch.base) {
-            walk.missing();
+        } else if let Some(previous) = previous.filter(|before| before.last + 1 != batch.base) {
+            walk.missing((previous.last + 1, batch.base - 1));
         }
         match leader {
             Some(leader) if batch.leader_epoch >= 0 && batch.leader_epoch < leader.leader_epoch => {
@@ -112,7 +113,16 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
         }
         previous = Some(batch);
     }
-    let Walk { fates, found, .. } = walk;
+    let Walk { fates, mut found, .. } = walk;
+    if !found.is_empty() && log.batches.iter().any(|batch| batch.by_name) {
+        let identity = Identity::of(log);
+        let is_one = |broken: &Broken| identity.is_one(topics, id, &broken.marks);
+        let count = found.len();
+        found.retain(is_one);
+        if found.len() < count {
+            topics.doubt(id);
+        }
+    }
     for Broken { invariant, offset, marks, why } in found {
         let explanation = format!("In {}, {why}", stage.words(id));
         let fields = stage.place(id, offset);
@@ -143,14 +153,17 @@ impl Walk<'_> {
         }
     }
 
-    /// Offsets are missing though everything was read: compacted, perhaps.
+    /// Offsets are missing though everything was read: compacted, perhaps. A marker is not, while
+    /// there is anything of its transaction; but what was read of that may be older.
     #[expect(
         clippy::disallowed_methods,
         reason = "each is changed alone: the order reaches nothing"
     )]
-    fn missing(&mut self) {
+    fn missing(&mut self, offsets: (i64, i64)) {
+        let log = self.log;
         for producer in self.producers.values_mut() {
             producer.next_sequence = None;
+            producer.open.retain(|&at| log.were_missing_beside(&log.batches[at], offsets));
         }
     }
 

@@ -6,6 +6,7 @@
 //!
 //! A topic is of a cluster; where two clusters turn out to be one (`clusters`), so do their topics.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -56,6 +57,7 @@ pub struct Topics {
     logs: FxHashMap<(u32, i32), LogId>,
     log_names: Vec<(u32, i32)>,
     clusters: Clusters,
+    doubtful: BTreeSet<Arc<str>>,
 }
 
 impl Topics {
@@ -336,6 +338,23 @@ impl Topics {
         let name = Some(key.clone());
         self.push(cluster, name, None);
         self.by_name.insert(key, Named { incarnation: new, changed: true });
+    }
+
+    /// What was said of a log by name contradicts itself: it may have been said of two.
+    pub fn doubt(&mut self, log: LogId) {
+        let (incarnation, _) = self.log_names[log.0 as usize];
+        if let Some(name) = &self.incarnations[incarnation as usize].name
+            && let Some(named) = self.by_name.get_mut(name)
+        {
+            named.changed = true;
+            self.doubtful.insert(Arc::clone(&name.1));
+        }
+    }
+
+    /// The names that were doubted, of any cluster.
+    #[must_use]
+    pub fn doubtful(&self) -> &BTreeSet<Arc<str>> {
+        &self.doubtful
     }
 
     /// Whether what was said of a log by name certainly means that log.

@@ -398,14 +398,14 @@ fn ends(scene: &mut Scene, epochs: [Option<i32>; 2], end: i64, connection: u64) 
     scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
     fetch(scene, epochs[0], 7);
     scene.produce(plain(P, 0, 0, 1), (0, 7));
-    // The topic is the same: the batch before stays where it is.
-    let mut before = read(vec![plain((8, 0), 0, 0, 1)]);
-    before.leader_epoch = epochs[0];
-    (before.high_watermark, before.last_stable_offset) = (7, 7);
-    scene.fetch(before);
     scene.pass_s(5);
     scene.on(connection);
     fetch(scene, epochs[1], end);
+    // The topic is the same: the batch before stays where it is.
+    let mut before = read(vec![plain((8, 0), 0, 0, 1)]);
+    before.leader_epoch = epochs[1];
+    (before.high_watermark, before.last_stable_offset) = (end, end);
+    scene.fetch(before);
 }
 
 #[test]
@@ -690,8 +690,12 @@ impl MapLso for Vec<crate::history::facts::Fetched> {
 fn p8_the_offset_of_an_aborted_transaction_is_visible() {
     check(Invariant::P8, |scene, broken| {
         scene.init(P);
-        scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(-1, "", 5)));
-        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, txn_offsets(P, 9));
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "a", true, &[0]));
+        scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(1, "a", 5)));
+        let offsets = offsets(1, "a", 9);
+        let commit = Deed::TxnOffsetCommit { asked: asked(P.0, P.1), offsets };
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, commit);
         scene.end(P, false);
         scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(if broken { 9 } else { 5 }, true));
     });

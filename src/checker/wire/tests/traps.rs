@@ -314,3 +314,34 @@ fn what_compaction_leaves_of_a_transaction_needs_no_marker() {
         assert_eq!(names.contains(&Invariant::L5.name().to_owned()), is_torn, "{names:?}");
     }
 }
+
+/// The topic may have been created anew in what is missing.
+#[test]
+fn room_between_acknowledgements_proves_nothing_where_bytes_are_missing() {
+    for is_whole in [true, false] {
+        let mut scene = Scene::new();
+        scene.produce(plain(P, 0, 0, 1), (0, 0));
+        scene.pass_s(5);
+        if !is_whole {
+            scene.gap();
+        }
+        scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
+        scene.produce(plain((8, 0), 0, 1, 1), (0, 2));
+        assert_eq!(!scene.names().is_empty(), is_whole);
+    }
+}
+
+/// So may the request that deleted the offset.
+#[test]
+fn an_offset_that_is_gone_proves_nothing_where_bytes_are_missing() {
+    for is_whole in [true, false] {
+        let mut scene = Scene::new();
+        scene.exchange(ApiKey::OFFSET_COMMIT, 7, Deed::OffsetCommit(offsets(-1, "", 5)));
+        if !is_whole {
+            scene.gap();
+        }
+        let asked = scene.send();
+        scene.answer(asked, ApiKey::OFFSET_FETCH, 5, offset_fetched(-1, false));
+        assert_eq!(!scene.names().is_empty(), is_whole);
+    }
+}
