@@ -139,6 +139,23 @@ impl Members {
         })
     }
 
+    /// When a member was told that a partition is its own in that generation.
+    pub(super) fn owns_since(
+        &self,
+        of: &GroupId,
+        partition: (&Topic, i32),
+        generation: i32,
+        member: &str,
+    ) -> Option<u64> {
+        let tenures = self.groups.get(of).map_or(&[][..], |group| &group.tenures[..]);
+        let is_it = |tenure: &&Tenure| {
+            (tenure.generation..=tenure.last_generation).contains(&generation)
+                && *tenure.member == *member
+                && tenure.has(partition)
+        };
+        tenures.iter().find(is_it).map(|tenure| tenure.times_ns.0)
+    }
+
     /// Whether nobody but the member that committed in a generation can have committed for the
     /// partition before that fetch was answered: the partition is still the member's, or was given
     /// to the next one a moment ago, which fetches the offset before it does anything.

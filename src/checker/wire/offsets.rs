@@ -150,6 +150,21 @@ impl CommittedOffsets {
         )
     }
 
+    /// Whether the owner of the partition had been told another offset before it committed.
+    fn was_told_other(&self, key: &Key, commit: &Commit, fetch: &Fetch, history: &History) -> bool {
+        let group = (key.0, Arc::clone(&key.1));
+        let since = commit.owner.as_ref().and_then(|owner| {
+            self.members.owns_since(&group, (&key.2, key.3), owner.generation, &owner.member)
+        });
+        since.is_some_and(|since_ns| {
+            history.fetches.iter().any(|told| {
+                told.offset != fetch.offset
+                    && told.mark.request().time_ns >= since_ns
+                    && told.mark.is_before(&commit.mark)
+            })
+        })
+    }
+
     fn commit(
         &mut self,
         cluster: Cluster,
@@ -314,8 +329,10 @@ fn judge(
         let aborted = others.clone().find(|&at| visible[at] == Visible::Never);
         let superseded = others.clone().find(|&at| visible[at] != Visible::Never);
         match (last, aborted, superseded) {
-            (Some(_), Some(aborted), None)
-                if all.is_of_nobody_else(key, &commits[aborted], fetch, history)
+            (last, Some(aborted), None)
+                if (last.is_some()
+                    || all.was_told_other(key, &commits[aborted], fetch, history))
+                    && all.is_of_nobody_else(key, &commits[aborted], fetch, history)
                     && is_all_of_it(key.0, &commits[aborted], fetch, history, transactions) =>
             {
                 let marks = shown_by(&commits[aborted], fetch, key.0, transactions);

@@ -693,12 +693,29 @@ fn p8_the_offset_of_an_aborted_transaction_is_visible() {
         scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
         scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "a", true, &[0]));
         scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(1, "a", 5)));
-        let offsets = offsets(1, "a", 9);
-        let commit = Deed::TxnOffsetCommit { asked: asked(P.0, P.1), offsets };
-        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, commit);
+        commit_in_transaction(scene, (1, "a"), 9);
         scene.end(P, false);
         scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(if broken { 9 } else { 5 }, true));
     });
+}
+
+#[test]
+fn p8_the_only_offset_is_that_of_an_aborted_transaction() {
+    check(Invariant::P8, |scene, broken| {
+        scene.init(P);
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "a", true, &[0]));
+        scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(-1, true));
+        commit_in_transaction(scene, (1, "a"), 9);
+        scene.end(P, false);
+        scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(if broken { 9 } else { -1 }, true));
+    });
+}
+
+fn commit_in_transaction(scene: &mut Scene, (generation, member): (i32, &str), offset: i64) {
+    let offsets = offsets(generation, member, offset);
+    let commit = Deed::TxnOffsetCommit { asked: asked(P.0, P.1), offsets };
+    scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, commit);
 }
 
 #[test]

@@ -345,3 +345,99 @@ fn an_offset_that_is_gone_proves_nothing_where_bytes_are_missing() {
         assert_eq!(!scene.names().is_empty(), is_whole);
     }
 }
+
+/// What is read again after an abort is committed again: by whom was perhaps not captured.
+#[test]
+fn the_offset_of_an_aborted_transaction_may_have_been_committed_again() {
+    let aborted = |scene: &mut Scene| {
+        scene.init(P);
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(1, "a"));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(1, "a", true, &[0]));
+        scene.exchange(ApiKey::OFFSET_COMMIT, 8, Deed::OffsetCommit(offsets(1, "a", 5)));
+        let commit = Deed::TxnOffsetCommit { asked: asked(P.0, P.1), offsets: offsets(1, "a", 9) };
+        scene.exchange(ApiKey::TXN_OFFSET_COMMIT, 3, commit);
+        scene.end(P, false);
+    };
+    let next = |scene: &mut Scene, generation: i32| {
+        scene.exchange(ApiKey::JOIN_GROUP, 5, joined(generation, "b"));
+        scene.exchange(ApiKey::SYNC_GROUP, 3, synced(generation, "b", true, &[0]));
+    };
+    let told = |scene: &mut Scene| {
+        scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(9, true));
+    };
+    let cases: [(bool, &dyn Fn(&mut Scene)); 6] = [
+        (true, &|scene| told(scene)),
+        // Its session may be over, and the partition another's.
+        (false, &|scene| {
+            scene.pass_s(30);
+            told(scene);
+        }),
+        // The next owner is told before it does anything.
+        (true, &|scene| {
+            next(scene, 2);
+            told(scene);
+        }),
+        (false, &|scene| {
+            next(scene, 2);
+            scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(5, true));
+            told(scene);
+        }),
+        // There was a generation in between.
+        (false, &|scene| {
+            next(scene, 3);
+            told(scene);
+        }),
+        // What the same producer committed since was not captured.
+        (false, &|scene| {
+            scene.end(P, true);
+            told(scene);
+        }),
+    ];
+    for (number, (is_shown, then)) in (0..).zip(cases) {
+        let mut scene = Scene::new();
+        aborted(&mut scene);
+        then(&mut scene);
+        let names = scene.names();
+        assert_eq!(names == [Invariant::P8.name()], is_shown, "{number}: {names:?}");
+        assert!(names.is_empty() || is_shown, "{number}: {names:?}");
+    }
+}
+
+/// Somebody who was not captured may have created it anew in between.
+#[test]
+fn a_name_may_mean_another_topic_after_a_while() {
+    for (seconds, is_there, is_shown) in [(0, false, true), (60, false, false), (60, true, true)] {
+        let mut scene = Scene::new();
+        scene.produce(plain((8, 0), 0, 0, 1), (0, 0));
+        scene.fetch(read(vec![plain((8, 0), 0, 0, 1), plain((8, 0), 1, 1, 1)]));
+        scene.pass_s(seconds);
+        scene.fetch(read(vec![plain((7, 0), 1, 0, 1)]));
+        if is_there {
+            scene.fetch(read(vec![plain((8, 0), 0, 0, 1)]));
+        }
+        let names = scene.names();
+        assert_eq!(names.contains(&Invariant::L9.name().to_owned()), is_shown, "{names:?}");
+        assert!(is_shown || names.is_empty(), "{names:?}");
+    }
+}
+
+/// A marker that compaction took since decided what was read before.
+#[test]
+fn what_was_read_before_a_compaction_has_a_marker_that_is_gone() {
+    for seconds in [0, 60] {
+        let mut scene = Scene::new();
+        let keyed = |base: i64, sequence: i32| {
+            let mut batch = data(P, base, sequence, 1);
+            batch.keyed = true;
+            batch
+        };
+        scene.fetch(read(vec![keyed(0, 0)]));
+        scene.pass_s(seconds);
+        let mut later = read(vec![keyed(2, 1), marker(P, 3, false)]);
+        later.fetch_offset = Some(1);
+        later.aborted = vec![(P.0, 2)];
+        scene.fetch(later);
+        let names = scene.names();
+        assert_eq!(names.is_empty(), seconds > 0, "{names:?}");
+    }
+}
