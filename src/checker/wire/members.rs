@@ -43,7 +43,8 @@ struct Tenure {
     partitions: Vec<(Topic, i32)>,
     /// When it was answered, and when its member last asked something that was answered.
     times_ns: (u64, u64),
-    left: bool,
+    /// When its member asked to leave.
+    left_ns: Option<u64>,
 }
 
 #[derive(Debug, Default)]
@@ -72,14 +73,14 @@ impl Members {
             }
             Deed::LeaveGroup { group, members, .. } => {
                 let group = self.group(cluster, group);
-                members.iter().for_each(|member| group.leave(member));
+                members.iter().for_each(|member| group.leave(member, times_ns.1));
             }
             Deed::ConsumerGroupHeartbeat { member, answer: Some((0, epoch, id)), assigned } => {
                 let id = id.as_ref().unwrap_or(&member.member);
                 let group = self.group(cluster, &member.group);
                 if member.generation <= 0 {
                     // It leaves, or begins anew.
-                    group.leave(id);
+                    group.leave(id, times_ns.1);
                 }
                 if member.generation < 0 {
                     return;
@@ -189,7 +190,10 @@ impl Members {
         let Some(owner) = owner else { return false };
         let is_recent = |at_ns: u64| at_ns + SESSION_NS >= answered.time_ns;
         match is_handed_over {
-            false => !owner.left && is_recent(owner.times_ns.1),
+            false => {
+                owner.left_ns.is_none_or(|left| left > answered.time_ns)
+                    && is_recent(owner.times_ns.1)
+            }
             true => is_recent(owner.times_ns.0) && is_first_since(owner.times_ns.0),
         }
     }
@@ -199,7 +203,7 @@ impl Tenure {
     /// Whether nobody had the partitions in between: a group that is empty for a while counts up too.
     fn follows(&self, owner: &Self) -> bool {
         let apart = i64::from(self.generation) - i64::from(owner.last_generation);
-        apart == 1 || apart == 2 && owner.left
+        apart == 1 || apart == 2 && owner.left_ns.is_some_and(|left| left < self.times_ns.0)
     }
 
     fn has(&self, (topic, partition): (&Topic, i32)) -> bool {
@@ -220,13 +224,14 @@ impl Group {
         }
     }
 
-    fn leave(&mut self, member: &Arc<str>) {
+    fn leave(&mut self, member: &Arc<str>, at_ns: u64) {
         let own = self.lives.iter_mut().rev().find(|life| life.member == *member && !life.over);
         if let Some(life) = own {
             life.over = true;
         }
         let of_member = |tenure: &&mut Tenure| tenure.member == *member;
-        self.tenures.iter_mut().filter(of_member).for_each(|tenure| tenure.left = true);
+        let stays = self.tenures.iter_mut().filter(of_member);
+        stays.for_each(|tenure| tenure.left_ns = tenure.left_ns.or(Some(at_ns)));
     }
 
     fn assigned(
@@ -245,7 +250,7 @@ impl Group {
             member: Arc::clone(member),
             partitions: partitions.to_vec(),
             times_ns: (answered_ns, answered_ns),
-            left: false,
+            left_ns: None,
         });
     }
 

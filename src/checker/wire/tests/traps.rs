@@ -365,8 +365,14 @@ fn the_offset_of_an_aborted_transaction_may_have_been_committed_again() {
     let told = |scene: &mut Scene| {
         scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(9, true));
     };
-    let cases: [(bool, &dyn Fn(&mut Scene)); 6] = [
+    let cases: [(bool, &dyn Fn(&mut Scene)); 7] = [
         (true, &|scene| told(scene)),
+        (true, &|scene| {
+            told(scene);
+            let members = vec!["a".into()];
+            let leave = Deed::LeaveGroup { group: "g".into(), members, error: Some(0) };
+            scene.exchange(ApiKey::LEAVE_GROUP, 3, leave);
+        }),
         // Its session may be over, and the partition another's.
         (false, &|scene| {
             scene.pass_s(30);
