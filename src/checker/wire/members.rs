@@ -121,7 +121,6 @@ impl Members {
     }
 
     /// Brokers that turned out to be of one cluster have the groups of one.
-    #[expect(clippy::disallowed_methods, reason = "sorted where the order matters")]
     pub(super) fn settle(&mut self, now: impl Fn(Cluster) -> Cluster) {
         for ((cluster, name), of) in std::mem::take(&mut self.groups) {
             let all = self.groups.entry((now(cluster), name)).or_default();

@@ -8,6 +8,10 @@
 //! Taken for granted, and said where it matters: nobody whose requests were not seen sets a group
 //! that is empty for a while back to an offset it once had, or deletes its offsets.
 //!
+//! For P8 that the offset of an aborted transaction is told also: that the partition stayed with the
+//! member that committed it, or went to the next one (`members`). Others read the same input again
+//! and commit the same offset.
+//!
 //! Not checked: values nobody was seen to commit, which are a stranger's, but for a group that had a
 //! member all the time; groups of which offsets were deleted; topics of one name that were created
 //! twice; for G4, commits without a member, as of consumers without a group, and what was processed

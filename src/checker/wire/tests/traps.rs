@@ -346,6 +346,9 @@ fn an_offset_that_is_gone_proves_nothing_where_bytes_are_missing() {
     }
 }
 
+/// Whether an offset is certainly not to be told, and what happened before it was.
+type Case<'a> = (bool, &'a dyn Fn(&mut Scene));
+
 /// What is read again after an abort is committed again: by whom was perhaps not captured.
 #[test]
 fn the_offset_of_an_aborted_transaction_may_have_been_committed_again() {
@@ -365,7 +368,7 @@ fn the_offset_of_an_aborted_transaction_may_have_been_committed_again() {
     let told = |scene: &mut Scene| {
         scene.exchange(ApiKey::OFFSET_FETCH, 7, offset_fetched(9, true));
     };
-    let cases: [(bool, &dyn Fn(&mut Scene)); 7] = [
+    let cases: [Case<'_>; 7] = [
         (true, &|scene| told(scene)),
         (true, &|scene| {
             told(scene);
