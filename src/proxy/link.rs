@@ -54,7 +54,9 @@ impl Scratch {
         Self { buffer, pipe: None, pieces: Vec::new(), interest, revision: None }
     }
 
-    fn refresh(&mut self, board: &Board) {
+    /// Learns of new rules. Whoever makes one and then sends a frame expects it to be seen: this is
+    /// asked after bytes came, and before they are looked at.
+    pub(super) fn refresh(&mut self, board: &Board) {
         let revision = board.revision();
         if self.revision != Some(revision) {
             self.interest = board.interest();
@@ -189,6 +191,7 @@ impl Link {
             let now = flow.shared.clock.unix_ns();
             tap.bytes(flow.connection, way, now, &scratch.buffer[..count]);
         }
+        scratch.refresh(&self.flow.shared.board);
         let Scratch { buffer, pieces, interest, .. } = scratch;
         self.take_in(way, &buffer[..count], context, interest, pieces);
         true

@@ -34,7 +34,6 @@ impl Link {
         }
         let from = ends[source].as_ref()?.socket()?;
         let to = ends[sink].as_ref()?.socket()?;
-        let Scratch { pipe, pieces, interest, .. } = scratch;
         if flow.lane(way).is_between_frames() {
             let mut start = [0; START_BYTES];
             let mut start = ReadBuf::new(&mut start);
@@ -47,12 +46,14 @@ impl Link {
                     return Some(true);
                 }
             }
-            if flow.foresee(way, start.filled(), interest, pieces) {
+            scratch.refresh(&flow.shared.board);
+            if flow.foresee(way, start.filled(), &scratch.interest, &mut scratch.pieces) {
                 // What a rule does to it comes first.
-                self.hand_on(way, &[], context, pieces);
+                self.hand_on(way, &[], context, &mut scratch.pieces);
                 return Some(true);
             }
         }
+        let Scratch { pipe, pieces, .. } = scratch;
         let limit = flow.unseen(way)?.min(BUFFER_BYTES);
         if pipe.is_none() {
             *pipe = Pipe::new().ok();
