@@ -167,6 +167,29 @@ const LOSSES: &[(&str, Loss)] = &[
         }
         vec![first, second]
     }),
+    ("one clock, in two files", |packets, random| {
+        let chosen = connections(packets);
+        let chosen: BTreeSet<_> = chosen.into_iter().filter(|_| random.below(2) == 0).collect();
+        let is_first = |kept: &&Kept| kept.connection().is_some_and(|of| chosen.contains(&of));
+        let (first, second): (Vec<&Kept>, Vec<&Kept>) = packets.iter().partition(is_first);
+        let skew_ns = skew_ns(random);
+        let second = second.into_iter().map(|kept| later(kept, skew_ns)).collect();
+        vec![first.into_iter().cloned().collect(), second]
+    }),
+    ("anything, and all of it twice, of two clocks", |packets, random| {
+        let skew_ns = skew_ns(random);
+        vec![packets.to_vec(), packets.iter().map(|kept| later(kept, skew_ns)).collect()]
+    }),
+    ("order", |packets, random| {
+        let mut left = packets.to_vec();
+        for at in 1..left.len() {
+            let before = at.saturating_sub(random.below(4));
+            if random.below(8) == 0 {
+                left.swap(at, before);
+            }
+        }
+        vec![left]
+    }),
     ("the beginning, some packets, in two files", |packets, random| {
         let from = random.below(packets.len());
         let mut files = vec![Vec::new(), Vec::new()];
@@ -178,6 +201,15 @@ const LOSSES: &[(&str, Loss)] = &[
         files
     }),
 ];
+
+/// How much later one clock is than another.
+fn skew_ns(random: &mut Random) -> u64 {
+    [1_000_000, 50_000_000, 1_000_000_000, 9_000_000_000][random.below(4)]
+}
+
+fn later(kept: &Kept, by_ns: u64) -> Kept {
+    Kept { time_ns: kept.time_ns + by_ns, ..kept.clone() }
+}
 
 fn one(packets: &[Kept], is_left: impl FnMut(&&Kept) -> bool) -> Vec<Vec<Kept>> {
     vec![packets.iter().filter(is_left).cloned().collect()]

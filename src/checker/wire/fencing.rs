@@ -235,7 +235,12 @@ fn is_relayed(one: &Given, other: &Given) -> bool {
             && inner.mark.response().map(|at| at.time_ns)
                 <= outer.mark.response().map(|at| at.time_ns)
     };
+    let is_one_clock = one.mark.is_of_one_clock_with(&other.mark);
+    let is_between = |one: &Given, other: &Given| one.mark.is_before(&other.mark);
     one.client_id == other.client_id
         && one.mark.connection() != other.mark.connection()
-        && (within(one, other) || within(other, one))
+        && match is_one_clock {
+            true => within(one, other) || within(other, one),
+            false => !is_between(one, other) && !is_between(other, one),
+        }
 }

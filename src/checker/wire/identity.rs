@@ -45,7 +45,8 @@ impl Identity {
         let ns = marks.iter().map(|mark| mark.request().time_ns);
         let (Some(from), Some(to)) = (ns.clone().min(), ns.max()) else { return true };
         let next = self.spans_ns.partition_point(|(first, _)| *first <= from);
-        to - from < AT_ONCE_NS
+        let is_one_clock = marks.iter().all(|mark| mark.is_of_one_clock_with(&marks[0]));
+        is_one_clock && to - from < AT_ONCE_NS
             || topics.is_confirmed(log, from, to)
             || next.checked_sub(1).is_some_and(|span| to <= self.spans_ns[span].1)
     }

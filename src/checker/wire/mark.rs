@@ -65,6 +65,13 @@ impl Mark {
         self.response().is_some_and(|response| response.is_before(other.request()))
     }
 
+    /// Whether both were captured by one clock, request and response.
+    pub(super) fn is_of_one_clock_with(&self, other: &Self) -> bool {
+        let mut files = self.packets().chain(other.packets()).map(|(file, _)| file);
+        let first = files.next();
+        files.all(|file| Some(file) == first)
+    }
+
     /// Nanoseconds from this exchange's response to the other's request, 0 where it is earlier.
     pub(super) fn ns_until(&self, other: &Self) -> u64 {
         match self.response() {

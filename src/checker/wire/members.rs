@@ -51,6 +51,10 @@ struct Tenure {
 struct Group {
     lives: Vec<Life>,
     tenures: Vec<Tenure>,
+    /// The file it was seen in.
+    file: Option<u32>,
+    /// It was seen in several: their clocks may differ, and nothing is known of it.
+    has_many_clocks: bool,
 }
 
 /// Watches the members of groups.
@@ -61,23 +65,24 @@ pub(super) struct Members {
 
 impl Members {
     pub(super) fn fact(&mut self, cluster: Cluster, fact: &Fact) {
-        let Some(answered) = fact.seen.response.map(|at| at.time_ns) else { return };
+        let Some(response) = fact.seen.response else { return };
+        let (answered, file) = (response.time_ns, response.packet.file);
         let times_ns = (answered, fact.seen.request.time_ns);
         match &fact.deed {
             Deed::JoinGroup { group, answer: Some((0, _, member)), .. } => {
-                self.group(cluster, group).live(member, times_ns);
+                self.group(cluster, group, file).live(member, times_ns);
             }
             Deed::SyncGroup { member, answer: Some((0, partitions)), .. } => {
-                let group = self.group(cluster, &member.group);
+                let group = self.group(cluster, &member.group, file);
                 group.assigned(member.generation, &member.member, partitions, answered);
             }
             Deed::LeaveGroup { group, members, .. } => {
-                let group = self.group(cluster, group);
+                let group = self.group(cluster, group, file);
                 members.iter().for_each(|member| group.leave(member, times_ns.1));
             }
             Deed::ConsumerGroupHeartbeat { member, answer: Some((0, epoch, id)), assigned } => {
                 let id = id.as_ref().unwrap_or(&member.member);
-                let group = self.group(cluster, &member.group);
+                let group = self.group(cluster, &member.group, file);
                 if member.generation <= 0 {
                     // It leaves, or begins anew.
                     group.leave(id, times_ns.1);
@@ -91,49 +96,60 @@ impl Members {
                     None => group.used(id, *epoch, times_ns.1),
                 }
             }
-            Deed::OffsetCommit(offsets) => self.commit(cluster, offsets, times_ns),
-            Deed::TxnOffsetCommit { offsets, .. } => self.commit(cluster, offsets, times_ns),
+            Deed::OffsetCommit(offsets) => self.commit(cluster, offsets, times_ns, file),
+            Deed::TxnOffsetCommit { offsets, .. } => {
+                self.commit(cluster, offsets, times_ns, file);
+            }
             Deed::GroupsChanged(groups) => {
                 for group in groups {
-                    self.group(cluster, group).tenures.clear();
+                    self.group(cluster, group, file).tenures.clear();
                 }
             }
             _ => {}
         }
     }
 
-    fn commit(&mut self, cluster: Cluster, offsets: &Offsets, times_ns: (u64, u64)) {
+    fn commit(&mut self, cluster: Cluster, offsets: &Offsets, times_ns: (u64, u64), file: u32) {
         let Asked { group, generation, member, .. } = &offsets.member;
         let is_accepted = offsets.answered && offsets.offsets.iter().any(|of| of.error == 0);
         if *generation >= 0 && is_accepted {
-            let group = self.group(cluster, group);
+            let group = self.group(cluster, group, file);
             group.live(member, times_ns);
             group.used(member, *generation, times_ns.1);
         }
     }
 
-    fn group(&mut self, cluster: Cluster, name: &Arc<str>) -> &mut Group {
+    fn group(&mut self, cluster: Cluster, name: &Arc<str>, file: u32) -> &mut Group {
         let id = (cluster, Arc::clone(name));
         if self.groups.len() >= GROUPS_MAX && !self.groups.contains_key(&id) {
             self.groups.clear();
         }
-        self.groups.entry(id).or_default()
+        let group = self.groups.entry(id).or_default();
+        group.has_many_clocks |= *group.file.get_or_insert(file) != file;
+        group
     }
 
     /// Brokers that turned out to be of one cluster have the groups of one.
     pub(super) fn settle(&mut self, now: impl Fn(Cluster) -> Cluster) {
         for ((cluster, name), of) in std::mem::take(&mut self.groups) {
             let all = self.groups.entry((now(cluster), name)).or_default();
+            let is_of_one = all.file.is_none_or(|file| Some(file) == of.file);
+            all.has_many_clocks |= of.has_many_clocks || !is_of_one;
+            all.file = of.file;
             all.lives.extend(of.lives);
             all.tenures.extend(of.tenures);
             all.tenures.sort_by_key(|tenure| tenure.times_ns.0);
         }
     }
 
+    fn certain(&self, of: &GroupId) -> Option<&Group> {
+        self.groups.get(of).filter(|group| !group.has_many_clocks)
+    }
+
     /// Whether a group had a member all the time from the end of one exchange to that of another.
     pub(super) fn was_never_empty(&self, of: &GroupId, from: &Mark, to: &Mark) -> bool {
         let (Some(from), Some(to)) = (from.response(), to.response()) else { return false };
-        let lives = self.groups.get(of).map_or(&[][..], |group| &group.lives[..]);
+        let lives = self.certain(of).map_or(&[][..], |group| &group.lives[..]);
         lives.iter().any(|Life { times_ns: (first, last), .. }| {
             *first <= from.time_ns && to.time_ns <= *last
         })
@@ -147,7 +163,7 @@ impl Members {
         generation: i32,
         member: &str,
     ) -> Option<u64> {
-        let tenures = self.groups.get(of).map_or(&[][..], |group| &group.tenures[..]);
+        let tenures = self.certain(of).map_or(&[][..], |group| &group.tenures[..]);
         let is_it = |tenure: &&Tenure| {
             (tenure.generation..=tenure.last_generation).contains(&generation)
                 && *tenure.member == *member
@@ -168,7 +184,7 @@ impl Members {
         is_first_since: impl Fn(u64) -> bool,
     ) -> bool {
         let Some(answered) = fetch.response() else { return false };
-        let tenures = self.groups.get(of).map_or(&[][..], |group| &group.tenures[..]);
+        let tenures = self.certain(of).map_or(&[][..], |group| &group.tenures[..]);
         let tenures = tenures.iter().filter(|tenure| tenure.times_ns.0 <= answered.time_ns);
         let mut owner: Option<&Tenure> = None;
         let mut is_handed_over = false;

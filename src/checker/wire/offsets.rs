@@ -29,7 +29,7 @@ use super::members::Members;
 use super::stage::Stage;
 use super::transactions::Transactions;
 use crate::history::facts::topics::Cluster;
-use crate::history::facts::{Asked, Deed, Fact, Offsets, Topic};
+use crate::history::facts::{Asked, CLOCKS_DIFFER_NS_MAX, Deed, Fact, Offsets, Topic};
 
 /// Commits and fetches kept, of all groups.
 const KEPT_MAX: usize = 300_000;
@@ -139,7 +139,8 @@ impl CommittedOffsets {
         fetch: &Fetch,
         history: &History,
     ) -> bool {
-        let Some(owner) = commit.owner.as_ref().filter(|_| !self.hurt) else { return false };
+        let is_certain = !self.hurt && commit.mark.is_of_one_clock_with(&fetch.mark);
+        let Some(owner) = commit.owner.as_ref().filter(|_| is_certain) else { return false };
         let asked_ns = fetch.mark.request().time_ns;
         let is_first_since = |since_ns: u64| {
             let ns = history.fetches.iter().map(|of| of.mark.request().time_ns);
@@ -274,9 +275,7 @@ fn is_all_of_it(
 ) -> bool {
     let Some((producer_id, epoch)) = aborted.transaction else { return true };
     let committed = transactions.committed_since((of, producer_id), epoch, &aborted.mark);
-    let mut until_fetch = committed.filter(|(_, end)| {
-        fetch.mark.response().is_none_or(|at| end.mark.request().time_ns <= at.time_ns)
-    });
+    let mut until_fetch = committed.filter(|(_, end)| !fetch.mark.is_before(&end.mark));
     until_fetch.all(|(epoch, end)| {
         history.commits.iter().any(|commit| {
             commit.transaction == Some((producer_id, epoch))
@@ -303,11 +302,17 @@ fn judge(
     transactions: &Transactions,
 ) {
     for (nth, fetch) in history.fetches.iter().enumerate() {
-        let before = history.commits.partition_point(|commit| {
-            // What was sent after the fetch was answered cannot be in the answer.
-            fetch.mark.response().is_none_or(|at| commit.mark.request().time_ns <= at.time_ns)
-        });
-        let commits = &history.commits[before.saturating_sub(LOOK_BACK)..before];
+        // What was sent after the fetch was answered cannot be in the answer.
+        let last_ns = fetch
+            .mark
+            .response()
+            .map_or(u64::MAX, |at| at.time_ns.saturating_add(CLOCKS_DIFFER_NS_MAX));
+        let near =
+            history.commits.partition_point(|commit| commit.mark.request().time_ns <= last_ns);
+        let before = history.commits[..near].iter().rev();
+        let before = before.filter(|commit| !fetch.mark.is_before(&commit.mark)).take(LOOK_BACK);
+        let mut commits: Vec<&Commit> = before.collect();
+        commits.reverse();
         let visible: Vec<Visible> =
             commits.iter().map(|commit| visible(commit, fetch, key.0, transactions)).collect();
         let last = (0..commits.len()).rev().find(|&at| visible[at] == Visible::Yes);
@@ -335,16 +340,16 @@ fn judge(
         match (last, aborted, superseded) {
             (last, Some(aborted), None)
                 if (last.is_some()
-                    || all.was_told_other(key, &commits[aborted], fetch, history))
-                    && all.is_of_nobody_else(key, &commits[aborted], fetch, history)
-                    && is_all_of_it(key.0, &commits[aborted], fetch, history, transactions) =>
+                    || all.was_told_other(key, commits[aborted], fetch, history))
+                    && all.is_of_nobody_else(key, commits[aborted], fetch, history)
+                    && is_all_of_it(key.0, commits[aborted], fetch, history, transactions) =>
             {
-                let marks = shown_by(&commits[aborted], fetch, key.0, transactions);
+                let marks = shown_by(commits[aborted], fetch, key.0, transactions);
                 let why = "that is the offset of a transaction that was aborted";
                 lost(stage, key, (P8, fetch), &marks, why);
             }
             (Some(last), _, Some(_)) => {
-                let marks = shown_by(&commits[last], fetch, key.0, transactions);
+                let marks = shown_by(commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed since", commits[last].offset);
                 let why = all.unless_set_back(key, [&commits[last].mark, &fetch.mark], why);
                 // What was told once is no matter of its transaction any more.
@@ -357,12 +362,12 @@ fn judge(
                 let invariant = if told.is_some() { G3 } else { invariant };
                 lost(stage, key, (invariant, fetch), &marks, &why);
                 if (0..commits[last].offset).contains(&fetch.offset) {
-                    regressed(stage, key, (&commits[last], fetch));
+                    regressed(stage, key, (commits[last], fetch));
                 }
             }
             // What deleted it may be what is missing.
             (Some(last), None, None) if fetch.offset < 0 && !all.hurt => {
-                let marks = shown_by(&commits[last], fetch, key.0, transactions);
+                let marks = shown_by(commits[last], fetch, key.0, transactions);
                 let why = format!("{} had been committed", commits[last].offset);
                 let why = all.unless_set_back(key, [&commits[last].mark, &fetch.mark], why);
                 lost(stage, key, (invariant, fetch), &marks, &why);
@@ -379,7 +384,7 @@ fn judge(
                     commits[last].offset, fetch.offset
                 );
                 lost(stage, key, (G3, fetch), &marks, &why);
-                regressed(stage, key, (&commits[last], fetch));
+                regressed(stage, key, (commits[last], fetch));
             }
             _ => stage.ledger.unknown(invariant),
         }

@@ -12,7 +12,7 @@ use crate::history::tap::Connection;
 use crate::history::wire::{PacketNumber, Unanswered};
 
 /// Clocks of two capture files may differ by this much, in nanoseconds.
-const CLOCKS_DIFFER_NS_MAX: u64 = 50_000_000;
+pub(crate) const CLOCKS_DIFFER_NS_MAX: u64 = 10_000_000_000;
 
 /// When something was seen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -20,6 +20,7 @@ mod sink;
 pub mod topics;
 
 pub use batch::BatchFacts;
+pub(crate) use fact::CLOCKS_DIFFER_NS_MAX;
 pub use fact::{
     Asked, Deed, Ending, EpochAsked, Fact, Fetched, Moment, Offsets, PartitionOffset, Produced,
     Seen, Topic,
