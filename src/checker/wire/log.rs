@@ -366,15 +366,22 @@ impl Log {
         self.cover(from, to);
     }
 
-    /// Whether offsets were missing while a batch was still there, as far as the last answers tell.
-    pub(super) fn were_missing_beside(&self, batch: &Batch, missing: (i64, i64)) -> bool {
-        let mut answers = self.answers.iter();
-        self.takes_unkeyed
-            || answers.any(|(from, to, mark)| {
-                *from <= missing.0
-                    && missing.1 <= *to
-                    && mark.request().time_ns <= batch.last_read_ns.saturating_add(AT_ONCE_NS)
-            })
+    /// Whether a stretch was read while a batch was still there, as far as the last answers tell; of
+    /// a log that is not compacted it is as well whenever it was.
+    pub(super) fn was_read_beside(&self, batch: &Batch, (mut from, to): (i64, i64)) -> bool {
+        let until_ns = batch.last_read_ns.saturating_add(AT_ONCE_NS);
+        let early = self.answers.iter().filter(|(.., mark)| mark.request().time_ns <= until_ns);
+        let mut read: Vec<(i64, i64)> = match self.takes_unkeyed {
+            true => return true,
+            false => early.map(|(from, to, _)| (*from, *to)).collect(),
+        };
+        read.sort_unstable();
+        for (first, last) in read {
+            if first <= from {
+                from = from.max(last.saturating_add(1));
+            }
+        }
+        from > to
     }
 
     /// An answer that went past an offset, if it was one of the last.

@@ -44,6 +44,8 @@ impl Fate {
 /// What is known of a producer at one place of the walk.
 #[derive(Debug, Clone, Default)]
 struct Producer {
+    /// The place of its last batch.
+    at: usize,
     epoch: i16,
     /// The sequence that follows; absent where no data of this epoch was seen.
     next_sequence: Option<i32>,
@@ -71,6 +73,8 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
         log,
         shows_markers: log.batches.iter().any(|batch| batch.body.kind.is_marker()),
         producers: FxHashMap::default(),
+        hole_at: 0,
+        missing_at: 0,
         fates: Vec::new(),
         found: Vec::new(),
     };
@@ -85,9 +89,9 @@ pub(super) fn walk(stage: &mut Stage, id: LogId) -> Vec<Fate> {
             continue;
         }
         if previous.is_some_and(|previous| !log.is_covered(previous.base, batch.last)) {
-            walk.hole();
-        } else if let Some(previous) = previous.filter(|before| before.last + 1 != batch.base) {
-            walk.missing((previous.last + 1, batch.base - 1));
+            walk.hole_at = at;
+        } else if previous.is_some_and(|previous| previous.last + 1 != batch.base) {
+            walk.missing_at = at;
         }
         match leader {
             Some(leader) if batch.leader_epoch >= 0 && batch.leader_epoch < leader.leader_epoch => {
@@ -136,35 +140,25 @@ struct Walk<'l> {
     /// Some brokers show no markers at all.
     shows_markers: bool,
     producers: FxHashMap<i64, Producer>,
+    /// The last place before which it is not known what stands there.
+    hole_at: usize,
+    /// The last before which offsets are missing though everything was read: compacted, perhaps.
+    missing_at: usize,
     fates: Vec<Fate>,
     found: Vec<Broken>,
 }
 
 impl Walk<'_> {
-    /// What stands here is not known: no open transaction can be followed over it.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "each is changed alone: the order reaches nothing"
-    )]
-    fn hole(&mut self) {
-        for producer in self.producers.values_mut() {
-            producer.next_sequence = None;
-            producer.open.clear();
+    /// Whether a batch of a transaction and a later one have no marker between them that is not here
+    /// any more. Compaction takes a marker after all of its transaction; but the batch may have been
+    /// read before, and what is behind it only afterwards.
+    fn has_no_marker_between(&self, batch: usize, later: usize) -> bool {
+        let batches = &self.log.batches;
+        if batch >= self.missing_at {
+            return true;
         }
-    }
-
-    /// Offsets are missing though everything was read: compacted, perhaps. A marker is not, while
-    /// there is anything of its transaction; but what was read of that may be older.
-    #[expect(
-        clippy::disallowed_methods,
-        reason = "each is changed alone: the order reaches nothing"
-    )]
-    fn missing(&mut self, offsets: (i64, i64)) {
-        let log = self.log;
-        for producer in self.producers.values_mut() {
-            producer.next_sequence = None;
-            producer.open.retain(|&at| log.were_missing_beside(&log.batches[at], offsets));
-        }
+        let between = (batches[batch].last + 1, batches[later].base - 1);
+        self.log.was_read_beside(&batches[batch], between)
     }
 
     fn broken(&mut self, invariant: Invariant, at: usize, before: Option<Mark>, why: String) {
@@ -181,6 +175,13 @@ impl Walk<'_> {
             epoch: batch.body.producer_epoch,
             ..Producer::default()
         });
+        if state.at < self.hole_at {
+            state.open.clear();
+        }
+        if state.at < self.hole_at.max(self.missing_at) {
+            state.next_sequence = None;
+        }
+        state.at = at;
         let epoch = batch.body.producer_epoch;
         if epoch < state.epoch {
             let why = format!(
@@ -210,6 +211,9 @@ impl Walk<'_> {
     }
 
     fn marker(&mut self, at: usize, state: &mut Producer) {
+        if !state.open.iter().all(|&batch| self.has_no_marker_between(batch, at)) {
+            return state.open.clear();
+        }
         let begins = state.open.first().map_or(0, |&first| self.log.batches[first].base);
         for batch in state.open.drain(..) {
             self.fates.push(Fate { batch, begins, marker: at });
@@ -258,9 +262,13 @@ impl Walk<'_> {
         }
         // Compaction leaves a producer's last batch without records, and may take its marker.
         if batch.body.kind == Kind::Transactional && batch.body.count > 0 {
-            let open = state.open.first().map(|&first| self.log.batches[first]);
-            let is_torn = |open: &Batch| self.shows_markers && open.body.producer_epoch < epoch;
-            if let Some(open) = open.filter(is_torn) {
+            let is_torn = |open: &usize| {
+                self.shows_markers
+                    && self.log.batches[*open].body.producer_epoch < epoch
+                    && self.has_no_marker_between(*open, at)
+            };
+            if let Some(open) = state.open.first().copied().filter(is_torn) {
+                let open = self.log.batches[open];
                 let why = format!(
                     "producer {id} begins a transaction with epoch {epoch} at offset {}, while \
                      that of epoch {} at offset {} has no marker yet.",
