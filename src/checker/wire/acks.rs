@@ -521,6 +521,7 @@ fn absent(
         Some(reign.broker) == led
             && reign.since.is_before(&ack.mark)
             && *end <= ack.base
+            && ack.mark.is_before(mark)
             && ack.mark.ns_until(mark) >= SETTLED_NS
     });
     match later.map(|reign| reign.end) {
