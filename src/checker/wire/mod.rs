@@ -11,7 +11,8 @@
 //! * `sequences` (L3, P1) holds acknowledgements against each other where nobody read the log back.
 //! * `walk` (L3, L4, L5, L8) and `outcome` (P5–P7, L7) go along the logs at the end; `operations`,
 //!   with `reads` and `zombies`, says what that proves of operations, by the names of histories.
-//! * `log` and `transactions` hold what is known; `ledger` what was found; `in_order` puts facts of
+//! * `log`, `transactions` and `members` hold what is known, `identity` whether what was said by a
+//!   topic's name was said of one log; `ledger` what was found; `in_order` puts facts of
 //!   connections that were understood late where they belong.
 //!
 //! Memory is bounded: what is remembered of producers, groups, logs and offsets has an end each,
