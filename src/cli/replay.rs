@@ -97,12 +97,13 @@ pub(crate) fn replay(arguments: &ReplayArguments, manner: Manner) -> anyhow::Res
         ignored: arguments.ignore.clone(),
         request_timeout: Duration::from_millis(arguments.request_timeout_ms),
     };
-    let open = |path: &PathBuf| -> anyhow::Result<Box<dyn Read>> {
+    let open = |path: &PathBuf| -> anyhow::Result<(String, Box<dyn Read>)> {
+        let name = path.display().to_string();
         if path == Path::new("-") {
-            return Ok(Box::new(std::io::stdin()));
+            return Ok((name, Box::new(std::io::stdin())));
         }
-        let file = File::open(path).with_context(|| format!("cannot read {}", path.display()))?;
-        Ok(Box::new(file))
+        let file = File::open(path).with_context(|| format!("cannot read {name}"))?;
+        Ok((name, Box::new(file)))
     };
     let readers = arguments.files.iter().map(open).collect::<anyhow::Result<Vec<_>>>()?;
     let clock = clock::real();

@@ -70,6 +70,15 @@ pub enum JudgeError {
         #[source]
         source: io::Error,
     },
+    /// A folder is not that of a run.
+    #[error(
+        "{path} is not the folder of a run: it has no plan.toml. Name a run's own folder, such as \
+         store/latest, or files"
+    )]
+    NoRun {
+        /// Which.
+        path: PathBuf,
+    },
     /// A file is no history.
     #[error("{path}")]
     History {
@@ -162,7 +171,11 @@ fn inputs(files: &[PathBuf], given: &Given) -> Result<Inputs, JudgeError> {
     for path in files {
         let mut paths = vec![path.clone()];
         if path.is_dir() {
-            let plan = read_plan(&path.join("plan.toml"))?;
+            let plan_file = path.join("plan.toml");
+            if !plan_file.exists() {
+                return Err(JudgeError::NoRun { path: path.clone() });
+            }
+            let plan = read_plan(&plan_file)?;
             inputs.expectation = expectation_of(&plan);
             paths = vec![path.join("history.jsonl")];
             paths.extend(packets::of_folder(path, &plan));

@@ -120,6 +120,14 @@ pub enum ReplayError {
     /// The capture could not be read.
     #[error("cannot read the capture")]
     Read(#[source] io::Error),
+    /// A file is no capture, or nothing of it could be read.
+    #[error("nothing could be read of {name}: {reason}")]
+    Unreadable {
+        /// Which.
+        name: String,
+        /// Why.
+        reason: String,
+    },
     /// More than memory is given for.
     #[error(
         "more than {bytes_max} bytes of requests and answers: name connections (--connection) or \
@@ -142,12 +150,12 @@ pub enum ReplayError {
     },
 }
 
-/// Says the wanted requests of captures again; `told` hears of each as its answer is in.
+/// Says the wanted requests of captures, each with its name, again; `told` hears of each as its answer is in.
 ///
 /// # Errors
 /// Where nothing of the capture can be read or no broker be reached. Answers that differ are none.
 pub async fn replay(
-    files: Vec<Box<dyn Read>>,
+    files: Vec<(String, Box<dyn Read>)>,
     wanted: &Wanted,
     options: &Options,
     (clock, tap): (&Clock, Arc<dyn Tap>),

@@ -95,10 +95,19 @@ impl Recording {
 }
 
 /// Reads captures.
-pub(super) fn read(files: Vec<Box<dyn Read>>, wanted: &Wanted) -> Result<Recording, ReplayError> {
+pub(super) fn read(
+    files: Vec<(String, Box<dyn Read>)>,
+    wanted: &Wanted,
+) -> Result<Recording, ReplayError> {
+    let (names, files): (Vec<_>, Vec<_>) = files.into_iter().unzip();
     let options = AssemblerOptions { ports: wanted.ports.clone(), ..AssemblerOptions::default() };
     let keeper = Keeper { wanted, recording: Recording::default(), bytes: 0 };
-    let (keeper, _) = read_captures(files, options, keeper).map_err(ReplayError::Read)?;
+    let (keeper, summary) = read_captures(files, options, keeper).map_err(ReplayError::Read)?;
+    let mut empty = names.into_iter().zip(&summary.files).filter(|(_, file)| file.packets == 0);
+    if let Some((name, damage)) = empty.find_map(|(name, file)| Some((name, file.damages.first()?)))
+    {
+        return Err(ReplayError::Unreadable { name, reason: damage.to_string() });
+    }
     if keeper.bytes > wanted.bytes_max {
         return Err(ReplayError::TooMuch { bytes_max: wanted.bytes_max });
     }
