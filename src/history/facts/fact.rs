@@ -408,3 +408,29 @@ impl Default for Topic {
         Self::Id([0; 16])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn moments_of_two_files_are_in_order_only_where_their_clocks_cannot_explain_it() {
+        let at = |file: u32, number: u64, time_ns: u64| Moment {
+            packet: PacketNumber { file, number },
+            time_ns,
+        };
+        let first = at(0, 1, 5);
+        for (other, is_later) in [
+            (at(0, 2, 6), true),
+            // Packets of one file that are not in the order of their times.
+            (at(0, 2, 5), false),
+            (at(0, 1, 6), false),
+            (at(1, 1, 5 + CLOCKS_DIFFER_NS_MAX), false),
+            (at(1, 1, 6 + CLOCKS_DIFFER_NS_MAX), true),
+            (at(1, 9, 5 + 9_000_000_000), false),
+        ] {
+            assert_eq!(first.is_before(other), is_later, "{other:?}");
+            assert!(!other.is_before(first), "{other:?}");
+        }
+    }
+}
